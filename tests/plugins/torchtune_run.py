@@ -65,9 +65,9 @@ class Training:
         log = (self.folder / "log.txt").open("ab")
         return subprocess.Popen(self.command, cwd=REPO, env=self.environ, stdout=log, stderr=log)
 
-    def do(self, *options: str) -> subprocess.CompletedProcess[str]:
+    def do(self) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*self.command, *options],
+            self.command,
             cwd=REPO,
             env=self.environ,
             capture_output=True,

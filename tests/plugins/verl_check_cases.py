@@ -43,7 +43,7 @@ def test_native_lies_over_the_other_layers(training: Training) -> None:
 
 @pytest.mark.parametrize(
     ("file", "content"),
-    [("verl.yaml", "data: [1"), ("native.yaml", "data: [1"), ("native.yaml", "- 1"), ("verl.yaml", "defaults: [nope]")],
+    [("verl.yaml", "data: [1"), ("native.yaml", "data: [1"), ("verl.yaml", "defaults: [nope]")],
 )
 def test_a_file_that_cannot_be_read_is_one_line(training: Training, file: str, content: str) -> None:
     training.write(file, content)

@@ -25,7 +25,8 @@ def main(argv: Sequence[str]) -> int:
 
     folder = Path(argv[0])
     if os.environ.get("RANK", "0") == "0":
-        inspecting = multiprocessing.get_context("fork").Process(target=_inspect, args=(tokens.main, str(folder)))
+        context = multiprocessing.get_context("fork")
+        inspecting = context.Process(target=lambda: sys.exit(tokens.main([str(folder)])))
         inspecting.start()
         inspecting.join()
         if inspecting.exitcode:
@@ -36,11 +37,6 @@ def main(argv: Sequence[str]) -> int:
     sys.argv[1:] = [str(folder / "llamafactory.yaml")]
     run_exp(callbacks=[stop_when_asked.StopWhenAsked()])
     return 0
-
-
-def _inspect(inspect: object, folder: str) -> None:
-    assert callable(inspect)
-    sys.exit(inspect([folder]))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ It binds a component's arguments to its signature and looks at nothing else: a m
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from launchers.errors import nearest
 
 OURS = "posttrain"  # the section that we read
 # Read by the recipes through torchtune's CheckpointClient and its config parser.
@@ -48,9 +49,7 @@ def faults(config: Any) -> list[tuple[str, str]]:
     problems = []
     for key in config:
         if key != OURS and key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            problems.append((str(key), f"{name} does not read this key{hint}"))
+            problems.append((str(key), f"{name} does not read this key{_hint(key, known)}"))
     return [*problems, *_component_faults(config, ""), *_device_faults(config)]
 
 
@@ -80,9 +79,13 @@ def _argument_faults(place: str, component: Any, given: Mapping[str, Any]) -> It
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     for key in given:
         if key != "_component_" and key not in signature.parameters and not free:
-            near = difflib.get_close_matches(key, signature.parameters, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = _hint(key, signature.parameters)
             yield f"{place}.{key}", f"{component.__name__} has no such argument{hint}"
+
+
+def _hint(key: str, known: Iterable[str]) -> str:
+    near = nearest(key, known)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def _device_faults(config: Any) -> Iterator[tuple[str, str]]:

@@ -94,12 +94,9 @@ class Checkpointer(FullModelHFCheckpointer):
         finally:
             self._output_dir = output
         for path in (partial / "epoch_0").iterdir():
-            weights = path.name.endswith((".safetensors", ".safetensors.index.json"))
-            if not weights:
-                path.unlink() if path.is_file() else shutil.rmtree(path)
-                continue
-            path.rename(partial / path.name)
-        (partial / "epoch_0").rmdir()
+            if path.name.endswith((".safetensors", ".safetensors.index.json")):
+                path.rename(partial / path.name)
+        shutil.rmtree(partial / "epoch_0")
         for path in self._checkpoint_dir.iterdir():
             if path.suffix in KEPT_SUFFIXES and path.is_file() and not path.name.endswith(".index.json"):
                 shutil.copy(path, partial / path.name)

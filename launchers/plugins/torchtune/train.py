@@ -1,9 +1,9 @@
 """One training in torchtune's environment: check the config, run the stock recipe, leave a whole model folder.
 
-    python -m launchers.plugins.torchtune.train FOLDER [--check]          (below torchrun for the distributed recipes)
+    python -m launchers.plugins.torchtune.train FOLDER                    (below torchrun for the distributed recipes)
 
 FOLDER holds what launchers/backends/torchtune.py renders. The same command goes on after a kill, from the last whole
-checkpoint. --check looks at the config and the device and ends.
+checkpoint.
 """
 
 from __future__ import annotations
@@ -18,28 +18,23 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from launchers.checks.tokens import tell
+from launchers.render import write
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model")
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit status 2 for a config that cannot work, with a line for each fault."""
-    folder, only_check = Path(argv[0]).resolve(), "--check" in argv
-    first = os.environ.get("RANK", "0") == "0"
-    if (folder / "merged" / "done.json").exists() and not only_check:
+    folder, first = Path(argv[0]).resolve(), os.environ.get("RANK", "0") == "0"
+    if (folder / "merged" / "done.json").exists():
         return 0
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; the log has a line per step
     config = compose(folder)
     from launchers.plugins.torchtune import check
 
-    problems = check.faults(config)
-    if only_check:  # where it is checked need not be where it runs
-        problems = [fault for fault in problems if fault[0] != "device"]
-    if problems:
-        for line in check.explain(problems, json.loads((folder / "origins.json").read_text())) if first else ():
-            print(f"error: {line}", flush=True)
-        return 2
-    return 0 if only_check else _train(folder, config, first)
+    if problems := check.faults(config):
+        return tell(check.explain(problems, json.loads((folder / "origins.json").read_text()))) if first else 2
+    return _train(folder, config, first)
 
 
 def compose(folder: Path) -> DictConfig:
@@ -47,9 +42,8 @@ def compose(folder: Path) -> DictConfig:
     config = OmegaConf.load(folder / "torchtune.yaml")
     native = folder / "native.json"
     overrides: dict[str, Any] = json.loads(native.read_text()) if native.exists() else {}
+    rendered = config.optimizer._component_
     for key, value in overrides.items():
-        if key.endswith("._component_") and OmegaConf.select(config, key) != value:
-            _fit(config, key.removesuffix("._component_"), overrides)
         if value is None and "." in key:
             path, last = key.rsplit(".", 1)
             OmegaConf.select(config, path).pop(last, None)
@@ -57,13 +51,9 @@ def compose(folder: Path) -> DictConfig:
             config.pop(key, None)
         else:
             OmegaConf.update(config, key, value, force_add=True)
+    if config.optimizer._component_ != rendered and "optimizer.fused" not in overrides:
+        config.optimizer.pop("fused", None)  # another optimizer need not know what we say to AdamW
     return config  # type: ignore[return-value]
-
-
-def _fit(config: Any, key: str, overrides: dict[str, Any]) -> None:
-    """Another optimizer need not know what our rendering says to AdamW (fused)."""
-    if key == "optimizer" and "optimizer.fused" not in overrides:
-        config.optimizer.pop("fused", None)
 
 
 def _train(folder: Path, config: DictConfig, first: bool) -> int:
@@ -99,18 +89,13 @@ def _train(folder: Path, config: DictConfig, first: bool) -> int:
     try:
         recipe.setup(cfg=config)
     except stock.BadRows as problem:
-        if first:
-            print(f"error: {problem}", flush=True)
-        return 2
+        return tell([str(problem)]) if first else 2
     recipe.train()
     recipe.cleanup()
     if first and recipe.loader.stopped:
         print(f"stopped as asked, with a checkpoint of step {recipe.loader.step}", flush=True)
     elif first:
-        done = json.dumps({"step": recipe._plan.steps})
-        partial = folder / "merged" / "done.partial"
-        partial.write_text(done)
-        partial.rename(folder / "merged" / "done.json")
+        write(folder / "merged" / "done.json", json.dumps({"step": recipe._plan.steps}))
         print(f"trained {recipe._plan.steps} steps: {folder / 'merged'}", flush=True)
     return 0
 

@@ -61,21 +61,10 @@ def compose(folder: Path) -> DictConfig:
         OmegaConf.set_struct(config, False)
         for path in (folder / "cpu.yaml", folder / "native.yaml"):
             if path.exists():
-                config = _over(config, path)
+                config.merge_with(OmegaConf.load(path))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as problem:
         raise CannotCompose(f"{path.name}: {' '.join(str(problem).split())}") from problem
     return config
-
-
-def _over(config: DictConfig, path: Path) -> DictConfig:
-    layer = OmegaConf.load(path)
-    if not isinstance(layer, DictConfig):
-        raise CannotCompose(f"{path.name}: a mapping of verl's keys is expected")
-    for own in ("defaults", "hydra"):
-        layer.pop(own, None)
-    merged = OmegaConf.merge(config, layer)
-    assert isinstance(merged, DictConfig)
-    return merged
 
 
 def faults(config: DictConfig, data: bool = True) -> list[NativeFault]:

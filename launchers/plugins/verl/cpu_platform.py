@@ -19,32 +19,30 @@ import wrapt
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 BACKEND = "gloo"
-NO_MEMORY_STATISTICS = ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved")
-NOTHING_TO_DO = ("empty_cache", "set_device", "ipc_collect", "reset_peak_memory_stats", "synchronize")
+ANSWERS = {  # of functions of torch.cuda that verl calls without asking whether there is one
+    **dict.fromkeys(("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"), 0),
+    **dict.fromkeys(("empty_cache", "set_device", "ipc_collect", "reset_peak_memory_stats", "synchronize")),
+    "mem_get_info": (0, 0),
+    "get_device_name": "CPU",
+    "current_device": torch.device("cpu"),
+    "device": contextlib.nullcontext(),
+    "is_available": False,  # True would start profilers and memory reports that need a GPU
+}
 
 
 class CpuModule(ModuleType):
-    """torch.cpu, and what verl calls on torch.cuda without asking whether there is one."""
+    """torch.cpu, and what verl calls on torch.cuda."""
 
     def __init__(self) -> None:
         super().__init__("torch_cpu_for_verl")
-        for name in NO_MEMORY_STATISTICS:
-            setattr(self, name, lambda *_, **__: 0)
-        for name in NOTHING_TO_DO:
-            setattr(self, name, lambda *_, **__: None)
-        self.mem_get_info = lambda *_, **__: (0, 0)
         self.get_rng_state = lambda *_, **__: torch.get_rng_state()
         self.set_rng_state = lambda state, *_, **__: torch.set_rng_state(state)
         self.manual_seed = self.manual_seed_all = torch.manual_seed
-        self.get_device_name = lambda *_, **__: "CPU"
-        self.current_device = lambda: torch.device("cpu")
-        self.device = lambda *_, **__: contextlib.nullcontext()
-        self.is_available = lambda: False  # True would start profilers and memory reports that need a GPU
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(torch.cpu, name)
+        return (lambda *_, **__: ANSWERS[name]) if name in ANSWERS else getattr(torch.cpu, name)
 
 
 def _nothing(self: Any, *_: Any) -> None:

@@ -184,25 +184,20 @@ class Stopping:
         )
 
 
-class Batches:
+class Batches(wrapt.ObjectProxy):
     """verl's data loader, which has no more batches once the training is to stop. All else is the loader's own."""
 
     def __init__(self, loader: Any, stopping: Stopping) -> None:
-        self._loader, self._stopping = loader, stopping
+        super().__init__(loader)
+        self._self_stopping = stopping
 
     def __iter__(self) -> Iterator[Any]:
-        if self._stopping.stopped:  # verl goes through its remaining epochs
+        if self._self_stopping.stopped:  # verl goes through its remaining epochs
             return
-        for batch in self._loader:
+        for batch in self.__wrapped__:
             yield batch
-            if self._stopping.stopped:
+            if self._self_stopping.stopped:
                 return
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
 
 
 def install(ray_trainer: ModuleType) -> None:

@@ -1,6 +1,6 @@
 """One online RL training in verl's environment: check the config, train in verl's own trainer, merge the checkpoint.
 
-    python -m launchers.plugins.verl.train FOLDER [--check]
+    python -m launchers.plugins.verl.train FOLDER
 
 FOLDER holds what launchers/backends/verl.py renders. The same command goes on after a kill, from the last whole
 checkpoint; once verl has done its last step only the merge is left, and then nothing.
@@ -49,13 +49,10 @@ def main(argv: Sequence[str]) -> int:
         try:
             config = check.compose(folder)
         except check.CannotCompose as problem:
-            print(f"error: {problem}", flush=True)
-            return 2
+            return tell([str(problem)])
         pin_models(folder, config)
         if problems := check.faults(config):
-            for line in check.explain(problems, json.loads((folder / "origins.json").read_text())):
-                print(f"error: {line}", flush=True)
-            return 2
+            return tell(check.explain(problems, read(folder / "origins.json")))
         if faults := tokens.inspected(folder, config):
             return tell(faults)
         (folder / JUDGED).unlink(missing_ok=True)
