@@ -13,7 +13,7 @@ import importlib
 import json
 import types
 import typing
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,6 @@ from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 
 FACTS: dict[str, Any] = yaml.safe_load((REPO / "configs" / "native" / "verl.facts.yaml").read_text())
 ADDED: dict[str, str] = FACTS["added"]
-
-
-@dataclass
-class Known:
-    """Every leaf key with its type (bool, int, float, str or any) and, if it has any, its `choices`, or those of a
-    list's `items`; and the keys below which any key may stand."""
-
-    keys: dict[str, dict[str, Any]] = field(default_factory=dict)
-    free: list[str] = field(default_factory=lambda: list(FACTS["free"]))
 
 
 def reference() -> DictConfig:
@@ -62,43 +53,37 @@ def registered() -> dict[str, list[str]]:
     }
 
 
-def known(defaults: DictConfig) -> Known:
-    """Every key that verl, or our plugin in it, reads: `defaults`, and what their dataclasses have besides."""
-    tree = Known()
-    resolved = OmegaConf.to_container(defaults, resolve=True, throw_on_missing=False)
-    assert isinstance(resolved, dict)
-    _walk({key: value for key, value in resolved.items() if key not in FACTS["legacy"]}, None, "", tree)
-    tree.keys |= {key: {"type": kind} for key, kind in {**ADDED, **FACTS["types"]}.items()}
+def known() -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Every leaf key that verl, or our plugin in it, reads, with its type (bool, int, float, str or any) and, if it has
+    any, its `choices`, or those of a list's `items`; and the keys below which any key may stand."""
+    defaults = OmegaConf.to_container(reference(), resolve=True, throw_on_missing=False)
+    found = list(_walk({key: value for key, value in defaults.items() if key not in FACTS["legacy"]}, None, ""))
+    kinds = {**{key: kind for key, kind in found if kind is not None}, **ADDED, **FACTS["types"]}
+    keys: dict[str, dict[str, Any]] = {key: {"type": kind} for key, kind in kinds.items()}
     for key, values in {**FACTS["choices"], **registered()}.items():
-        tree.keys[key]["items" if key.endswith(("_contents", ".logger")) else "choices"] = values
-    return tree
+        keys[key]["items" if key.endswith(("_contents", ".logger")) else "choices"] = values
+    return keys, [*FACTS["free"], *(key for key, kind in found if kind is None)]
 
 
-def _walk(node: dict[str, Any], cls: type | None, prefix: str, tree: Known) -> None:
-    """Keys of a mapping in the defaults, whose dataclass is `cls` where it becomes one, and its further fields."""
+def _walk(node: dict[str, Any], cls: type | None, prefix: str) -> Iterator[tuple[str, str | None]]:
+    """Keys and types of a mapping in the defaults, and of the dataclass that it becomes (its own, or else `cls`).
+
+    None is the type of a mapping below which any key may stand.
+    """
     cls = _target(node) or cls
     hints = typing.get_type_hints(cls) if cls else {}
-    for name, value in node.items():
+    set_by_verl = {*FACTS["internal"], *getattr(cls, "_mutable_fields", ())}
+    fields = [field.name for field in dataclasses.fields(cls)] if cls else []
+    for name in [*node, *(name for name in fields if name not in node and name not in set_by_verl)]:
+        key, hint, value = f"{prefix}{name}", hints.get(name), node.get(name)
         if name == "_target_":
             continue
-        key, hint = f"{prefix}{name}", hints.get(name)
-        if isinstance(value, dict):
-            if not value or _is_mapping(hint):
-                tree.free.append(key)
-            _walk(value, _dataclass(hint), f"{key}.", tree)
+        if isinstance(value, dict) or (name not in node and (_dataclass(hint) or _is_mapping(hint))):
+            if value == {} or _is_mapping(hint):
+                yield key, None
+            yield from _walk(value or {}, _dataclass(hint), f"{key}.")
         else:
-            tree.keys[key] = {"type": _kind(type(value) if hint is None else hint)}
-    set_by_verl = {*FACTS["internal"], *getattr(cls, "_mutable_fields", ())}
-    for name in [attribute.name for attribute in dataclasses.fields(cls)] if cls else []:
-        if name in node or name in set_by_verl:
-            continue
-        key, hint = f"{prefix}{name}", hints[name]
-        if inner := _dataclass(hint):
-            _walk({}, inner, f"{key}.", tree)
-        elif _is_mapping(hint):
-            tree.free.append(key)
-        else:
-            tree.keys[key] = {"type": _kind(hint)}
+            yield key, _kind(type(value) if hint is None else hint)
 
 
 def _target(node: dict[str, Any]) -> type | None:
@@ -131,9 +116,9 @@ def _kind(hint: Any) -> str:
 
 def text() -> str:
     """The file, one line per key."""
-    tree = known(reference())
-    keys = ",\n".join(f'  "{key}": {json.dumps(spec)}' for key, spec in sorted(tree.keys.items()))
-    free = ",\n".join(f'  "{key}"' for key in sorted(tree.free))
+    specs, below = known()
+    keys = ",\n".join(f'  "{key}": {json.dumps(spec)}' for key, spec in sorted(specs.items()))
+    free = ",\n".join(f'  "{key}"' for key in sorted(below))
     legacy = ",\n".join(f'  "{old}": "{new}"' for old, new in FACTS["legacy"].items())
     return f'{{\n "keys": {{\n{keys}\n }},\n "free": [\n{free}\n ],\n "legacy": {{\n{legacy}\n }}\n}}\n'
 
