@@ -59,13 +59,13 @@ class TransformersServer:
         self.loaded = False
         self.asked: Counter[tuple[int, ...]] = Counter()
         self.waiting: list[Waiting] = []
-        self.decoding = asyncio.Lock()  # one batch at a time
+        self.worker: asyncio.Task[None] | None = None
 
     # What the trainer calls
 
     async def update_weights(self, weights: Mapping[str, Tensor], version: int | None) -> None:
         """Replace every parameter. Raises RuntimeError when one is missing, unknown or of another shape."""
-        if self.waiting or self.decoding.locked():
+        if self.waiting or (self.worker and not self.worker.done()):
             raise RuntimeError("weights came while completions were being sampled")
         missing, unknown = self.model.load_state_dict(dict(weights), strict=False)
         tied = {"lm_head.weight"} if self.model.config.tie_word_embeddings else set()
@@ -90,9 +90,8 @@ class TransformersServer:
             raise ValueError(f"transformers rollouts take text only, not {media}; use rollout.name=vllm")
         waiting = Waiting(self.request(tuple(prompt_ids), sampling_params), asyncio.get_running_loop().create_future())
         self.waiting.append(waiting)
-        async with self.decoding:  # requests enter in their order, so that the first in line decodes for others, too
-            if not waiting.answer.done():
-                await asyncio.shield(self._decode())
+        if self.worker is None or self.worker.done():
+            self.worker = asyncio.create_task(self._work())
         done = await waiting.answer
         return TokenOutput(
             token_ids=done.tokens,
@@ -127,23 +126,29 @@ class TransformersServer:
         longest = max(len(text.encode()) for text in stop)  # tokens: none is shorter than a byte
         return lambda tokens: any(text in self.tokenizer.decode(tokens[-longest:]) for text in stop)
 
-    async def _decode(self) -> None:
-        """Answer a batch of the waiting requests, once none has come for QUIET_S."""
+    async def _work(self) -> None:
+        batch: list[Waiting] = []
+        try:
+            while self.waiting:
+                await self._quiet()
+                batch, self.waiting = self.waiting[:MOST_AT_ONCE], self.waiting[MOST_AT_ONCE:]
+                decoded = await asyncio.to_thread(decode, self.model, [waiting.request for waiting in batch])
+                for waiting, completion in zip(batch, decoded, strict=True):
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(completion)
+        except BaseException as error:  # nothing awaits this task: its error is passed to every waiting request
+            for waiting in [*batch, *self.waiting]:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(RuntimeError(f"sampling failed: {type(error).__name__}: {error}"))
+            self.waiting = []
+            raise
+
+    async def _quiet(self) -> None:
+        """Return once no request has come for QUIET_S."""
         count = -1
         while count != len(self.waiting):
             count = len(self.waiting)
             await asyncio.sleep(QUIET_S)
-        batch, self.waiting = self.waiting[:MOST_AT_ONCE], self.waiting[MOST_AT_ONCE:]
-        decoding = asyncio.create_task(asyncio.to_thread(decode, self.model, [waiting.request for waiting in batch]))
-        await asyncio.wait([decoding])
-        error = decoding.exception()
-        for at, waiting in enumerate(batch):
-            if waiting.answer.cancelled():
-                continue
-            if error is None:
-                waiting.answer.set_result(decoding.result()[at])
-            else:
-                waiting.answer.set_exception(RuntimeError(f"sampling failed: {type(error).__name__}: {error}"))
 
     # The rest of verl's contract
 
@@ -151,7 +156,7 @@ class TransformersServer:
     resume_generation = start_profile = stop_profile = _nothing
 
     async def abort_all_requests(self, reject_request: bool = False) -> dict[str, Any]:
-        if self.waiting or self.decoding.locked():
+        if self.waiting or (self.worker and not self.worker.done()):
             raise RuntimeError("transformers rollouts cannot be interrupted; use the synchronous trainer")
         return {}
 
