@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -138,13 +139,12 @@ class Reward(RewardParams):
         """Grade completions[i] of rows[i], in order. workers: how many may be graded at once."""
         if len(rows) != len(completions):
             raise RewardError(f"{len(rows)} rows but {len(completions)} completions")
-        wrong = {i: text for i, text in enumerate(completions) if not isinstance(text, str)}
-        if wrong:
-            texts = [i for i in range(len(rows)) if i not in wrong]
-            rows, completions = [rows[i] for i in texts], [completions[i] for i in texts]
-        scores = self.grade_many(rows, completions, workers)
-        for i, given in wrong.items():
-            scores.insert(i, error(f"the completion is {type(given).__name__}, not a text"))
+        are_texts = [isinstance(text, str) for text in completions]
+        graded = iter(self.grade_many([*compress(rows, are_texts)], [*compress(completions, are_texts)], workers))
+        scores = [
+            next(graded) if is_text else error(f"the completion is {type(given).__name__}, not a text")
+            for given, is_text in zip(completions, are_texts, strict=True)
+        ]
         with _lock:
             self.counts.update(score.outcome for score in scores)
         return scores

@@ -70,13 +70,17 @@ class Terms(RewardParams):
         own = self.cpu_s, self.wall_s, self.memory_mb, self.output_kb
         return Limits(*own, compile_cpu_s=self.compile_cpu_s)
 
+    @property
+    def stops_early(self) -> bool:
+        return self.stop_early
+
     def go_on(self, tested: Sequence[Tested]) -> bool:
         """Whether there is anything left to learn after these verdicts, of which the last is new."""
         if tested[-1].status == "passed":
             return True
         timeouts = sum(test.status == "timeout" for test in tested)
         waited = tested[-1].status == "timeout" and tested[-1].cpu_s < self.cpu_s / 2
-        return not self.stop_early and not (self.most_timeouts and (waited or timeouts >= self.most_timeouts))
+        return not self.stops_early and not (self.most_timeouts and (waited or timeouts >= self.most_timeouts))
 
 
 _LONGEST_CPP = 1 << 18
@@ -91,7 +95,7 @@ def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Gra
     if suite.isolation == "shared":
         return grade_source(code, suite, run=limits, build=building, sandbox=engine)
     if suite.kind == "asserts":
-        given = suite.function, suite.declarations, terms.stop_early
+        given = suite.function, suite.declarations, terms.stops_early
         return asserts.grade(code, suite.source, limits, engine, *given)
     cases = [case_of(item, suite) for item in suite.items]
     tested: list[Tested] = []

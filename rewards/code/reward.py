@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -88,10 +88,9 @@ class CodeReward(Terms, Reward):
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     allow_shared_isolation: bool = False
 
-    @cached_property
-    def _terms(self) -> Terms:
-        own = {name: getattr(self, name) for name in Terms.model_fields}
-        return Terms(**{**own, "stop_early": self.stop_early and self.value == "all"})
+    @property
+    def stops_early(self) -> bool:
+        return self.stop_early and self.value == "all"
 
     def batches_at_once(self, workers: int | None) -> int:
         return workers or self.workers
@@ -197,7 +196,7 @@ class CodeReward(Terms, Reward):
         try:
             details["sandbox"] = (sandbox := shared()).level
             with slot(slots):
-                graded = grade_program(job.code, job.suite, self._terms, sandbox)
+                graded = grade_program(job.code, job.suite, self, sandbox)
         except RewardError as problem:
             return Score(0.0, "error", {**details, "problem": str(problem)[:_SHOWN_CHARS]})
         return self._score(graded, job.suite, details)

@@ -31,6 +31,8 @@ _BOOT = (
     "os.register_at_fork = lambda **hooks: None; from inside.zygote import main; main(register)"
 )
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
+_LIBRARY = os.path.realpath(os.path.dirname(os.__file__))  # the standard one, and the folder around it
+_OWN_LIBRARIES = (_LIBRARY, os.path.dirname(_LIBRARY))
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 _NOBODY = 65534
 _FIRST_UID, _UIDS = 1 << 30, 1 << 12
@@ -45,10 +47,9 @@ def python_start(level: Level) -> Start:
         packages = environment.packages()
     files = [(path, restrict.READ_FILE | restrict.EXECUTE) for path in _LOADERS]
     files += [(packages, restrict.READ)] if packages else []
-    library = _library() if level == "landlock" and os.geteuid() == 0 else ""
+    library = _LIBRARY if level == "landlock" and os.geteuid() == 0 else ""
     settings = {"packages": packages, "library": library, "scratch": "/scratch" if level == "namespaces" else ""}
-    folders = [*_LIBRARIES, _library(), os.path.dirname(_library())]
-    return _start(level, ("python", "binary"), folders, restrict.READ, files, settings)
+    return _start(level, ("python", "binary"), [*_LIBRARIES, *_OWN_LIBRARIES], restrict.READ, files, settings)
 
 
 def build_start(level: Level, scratch: str) -> Start:
@@ -56,12 +57,8 @@ def build_start(level: Level, scratch: str) -> Start:
     files = []
     with contextlib.suppress(RewardError):  # builds work without; the error is raised where the folder is used
         files = [(str(toolchain_folder()), restrict.READ)]
-    folders = ["/usr", "/bin", "/lib", "/lib64"]
-    return _start(level, ("build",), folders, restrict.READ | restrict.EXECUTE, files, {"scratch": scratch})
-
-
-def _library() -> str:
-    return os.path.realpath(os.path.dirname(os.__file__))
+    folders, rights = ["/usr", "/bin", "/lib", "/lib64"], restrict.READ | restrict.EXECUTE
+    return _start(level, ("build",), folders, rights, files, {"scratch": scratch})
 
 
 def _start(
@@ -69,8 +66,7 @@ def _start(
     settings: dict[str, str],
 ) -> Start:  # fmt: skip
     """folders: to be used with `rights`, without installed packages in them. paths: others, with their rights."""
-    roots = [*_LIBRARIES, "/usr/local/lib64", _library(), os.path.dirname(_library())]
-    hidden = environment.masked(tuple(roots))
+    hidden = environment.masked((*_LIBRARIES, "/usr/local/lib64", *_OWN_LIBRARIES))
     paths = [*paths, ("/dev/null", restrict.READ_FILE | restrict.WRITE_FILE), ("/dev/urandom", restrict.READ_FILE)]
     rules = [*paths]
     if level == "namespaces":  # which hide the rest already, and few rules start jobs fast
@@ -82,13 +78,9 @@ def _start(
     interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     command = [interpreter, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT, _CODE]
     if level == "namespaces":
-        seen = [
-            *folders,
-            *(path for path, allowed in paths if allowed & restrict.READ_DIR),
-            interpreter,
-            f"{_CODE}/inside",
-        ]
-        seen += [] if _library().startswith("/usr/") else [_library(), os.path.dirname(_library())]
+        seen = [*folders, interpreter, f"{_CODE}/inside"]
+        seen += [path for path, allowed in paths if allowed & restrict.READ_DIR]
+        seen += [] if _LIBRARY.startswith("/usr/") else _OWN_LIBRARIES
         empty = [*sorted(hidden), *filter(None, [settings.get("scratch")])]
         masks = [word for path in empty for word in ("--size", _SCRATCH_BYTES, "--tmpfs", path)]
         command = [*bubblewrap(), *mounts(seen), *masks, "--remount-ro", "/", "--", *command]

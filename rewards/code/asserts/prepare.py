@@ -62,11 +62,10 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
         raise _bad(f"the source has {len(source)} characters, at most {MOST_CHARS} are read")
     if function and not function.isidentifier():
         raise _bad(f"function {function!r} is no name")
+    what = "the declarations are"
     try:
         ast.parse(declarations)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
-        raise _bad(f"the declarations are no Python: {type(problem).__name__}: {str(problem)[:100]}") from None
-    try:
+        what = "the source is"
         tree = ast.parse(source)
         declarations += _star_imports(tree)
         tree.body = [new for node in tree.body for new in _without_program_imports(node)]
@@ -79,7 +78,7 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
         tree.body = [_statement(node, rewrite) for node in tree.body]
         text = ast.unparse(ast.fix_missing_locations(tree))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
-        raise _bad(f"the source is no Python: {type(problem).__name__}: {str(problem)[:100]}") from None
+        raise _bad(f"{what} no Python: {type(problem).__name__}: {str(problem)[:100]}") from None
     if beyond := min(_words(tree) & _OUT_OF_REACH.keys(), default=""):
         raise _bad(f"{beyond} is not supported: {_OUT_OF_REACH[beyond]} are not shared by the tests and the program")
     if not rewrite.asserts and not rewrite.raises:
@@ -245,8 +244,7 @@ def _statement(node: ast.stmt, rewrite: _Rewrite) -> ast.stmt:
     if ast.unparse(node).startswith("__posttrain__.collect("):
         rewrite.raises = True
         return node
-    before = rewrite.raises
-    rewrite.raises = False
+    before, rewrite.raises = rewrite.raises, False
     new = rewrite.block([node])
     if rewrite.calls and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         rewrite.raises |= isinstance(node.value.func, ast.Attribute)  # not `f(1)`, which nothing judges
@@ -311,7 +309,7 @@ class _Rewrite(ast.NodeTransformer):
         return node
 
     def visit_Try(self, node: ast.Try) -> ast.stmt:
-        node.body = self._guard(node.body, bool(node.handlers))
+        node.body = self._guard(node.body, self._guarded or bool(node.handlers))
         for handler in node.handlers:
             handler.body = self.block(handler.body)
         node.orelse, node.finalbody = self.block(node.orelse), self.block(node.finalbody)
@@ -321,17 +319,15 @@ class _Rewrite(ast.NodeTransformer):
         parts = [part for item in node.items for part in ast.walk(item)]
         expects = any(getattr(part, "attr", getattr(part, "id", "")) in _EXPECT_RAISING for part in parts)
         self.raises |= expects
-        node.body = self._guard(node.body, expects)
+        node.body = self._guard(node.body, self._guarded or expects)
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
-        outer, self._guarded = self._guarded, False
-        node.body = self.block(node.body)
-        self._guarded = outer
+        node.body = self._guard(node.body, guarded=False)
         return node
 
-    def _guard(self, body: list[ast.stmt], guard: bool) -> list[ast.stmt]:
-        outer, self._guarded = self._guarded, self._guarded or guard
+    def _guard(self, body: list[ast.stmt], guarded: bool) -> list[ast.stmt]:
+        outer, self._guarded = self._guarded, guarded
         new = self.block(body)
         self._guarded = outer
         return new

@@ -22,6 +22,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import CodeType
 from typing import Any, NoReturn
 
@@ -63,6 +64,8 @@ def run_python(request: dict[str, Any], sock: socket.socket, payload: int, restr
     os.close(payload)
     scratch = restrictions.settings["scratch"]
     folder = tempfile.mkdtemp(dir=scratch) if scratch and b"tempfile" in source else ""
+    if folder:
+        os.environ["TMPDIR"] = folder
     restrictions.enter(folder)
     code = _compiled(source, request["compile_cpu_s"], sock)
     if code is not None:
@@ -106,19 +109,14 @@ def _serve(
 ) -> None:  # fmt: skip
     """Run a case per message. folder: for a test process's temporary files."""
     monitor = os.getpid()
+
+    def run(fds: list[int], case: dict[str, Any]) -> None:
+        confine(fds, case, monitor, restrictions, kind, kept)
+        start(case)
+
     while message := (received := socket.recv_fds(sock, 1 << 17, 32))[0]:
         fds, case, began = received[1], json.loads(message), time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                if folder:
-                    os.environ["TMPDIR"] = folder
-                confine(fds, case, monitor, restrictions, kind, kept)
-                start(case)
-            except BaseException as problem:  # noqa: BLE001 - a test process must never return into this loop
-                os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
-            finally:
-                os._exit(127)
+        pid = restrict.fork(partial(run, fds, case), failed=127)
         for fd in fds:
             os.close(fd)
         report = watch(pid, case, began, sock, lambda pid=pid: _leave(pid, folder))  # type: ignore[misc]
@@ -245,18 +243,14 @@ def run_build(request: dict[str, Any], sock: socket.socket, payload: int, restri
     os.ftruncate(log, _LOG_BYTES)
     fcntl.fcntl(log, fcntl.F_ADD_SEALS, _SEAL_GROW)
     monitor, began = os.getpid(), time.monotonic()
-    compiler = os.fork()
-    if compiler == 0:
-        argv = request["argv"]
-        try:
-            os.setpgid(0, 0)
-            null = os.open(os.devnull, os.O_RDONLY)
-            confine([null, log, log], request | {"at": [0, 1, 2]}, monitor, restrictions, "build")
-            os.execve(argv[0], argv, {"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": "."})  # noqa: S606
-        except BaseException as problem:  # noqa: BLE001 - a test process must never return into its monitor's code
-            os.write(2, f"{argv[0]}: {type(problem).__name__}: {problem}\n".encode())
-        finally:
-            os._exit(127)
+
+    def compile_it() -> None:
+        os.setpgid(0, 0)
+        null, argv = os.open(os.devnull, os.O_RDONLY), request["argv"]
+        confine([null, log, log], request | {"at": [0, 1, 2]}, monitor, restrictions, "build")
+        os.execve(argv[0], argv, {"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": "."})  # noqa: S606
+
+    compiler = restrict.fork(compile_it, failed=127)
     with contextlib.suppress(PermissionError):  # it has done so itself, and gone on
         os.setpgid(compiler, compiler)
     report = watch(compiler, request, began, sock, leave)

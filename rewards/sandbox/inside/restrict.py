@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -90,6 +90,20 @@ def give_up_rights(rules: int | None) -> None:
 def adopt_orphans() -> None:
     """Descendants whose parent ends become children of this process."""
     _check(LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "child subreaper")
+
+
+def fork(run: Callable[[], object], failed: int) -> int:
+    """The id of a new process, which calls `run` and ends, with this status and a line on stderr where that raises."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run()
+            os._exit(0)
+        except BaseException as problem:  # noqa: BLE001 - it must never return into the code of its parent
+            os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
+        finally:
+            os._exit(failed)
+    return pid
 
 
 def die_with_parent(parent: int, by: int = signal.SIGKILL) -> None:

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from . import interpreter, job, restrict
@@ -83,15 +84,8 @@ def serve(control: socket.socket, run: Callable[[dict[str, Any], list[int], int]
             message, fds, _, _ = socket.recv_fds(control, 65536, 2)
             if not message:
                 return
-            number, pid = number + 1, os.fork()
-            if pid == 0:
-                try:
-                    run(json.loads(message), fds, number)
-                    os._exit(0)
-                except BaseException as problem:  # noqa: BLE001 - a job must never return into the zygote's loop
-                    os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
-                finally:
-                    os._exit(70)
+            number += 1
+            pid = restrict.fork(partial(run, json.loads(message), fds, number), failed=70)
             for fd in fds[1:]:
                 os.close(fd)
             pidfd = os.pidfd_open(pid)
