@@ -17,7 +17,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,8 +129,11 @@ def score_file(
         raise RewardError(f"{output}: input and output are the same file; write to another one")
     check_columns(reward, source, completions=True)
     reward.check_ready()
+    with source.open("rb") as data:
+        digest = hashlib.file_digest(data, "sha256").hexdigest()
+    work = {"reward": reward.name, "params": reward.model_dump(), "code": code_hash(), "input": digest}
     part, ordered = (output.with_name(output.name + end) for end in (".part", ".part.ordered"))
-    with _store(part, _work(reward, source)) as store:
+    with _store(part, json.dumps(work, sort_keys=True)) as store:
         finished = dict(store.execute("SELECT number, outcomes FROM rows"))
         counts = Counter(outcome for outcomes in finished.values() for outcome in outcomes.split())
         lines = (line for line in read_lines(source) if line.number not in finished)
@@ -188,12 +191,12 @@ def _scored(reward: Reward, parts: Iterable[list[Line]], workers: int | None) ->
     threads = ThreadPoolExecutor(size)
     running: set[Future[Scored]] = set()
     try:
-        for batch in itertools.chain(parts, [None] * (size + 1)):
-            if batch is not None:
-                running.add(threads.submit(score, batch))
-            if running and (batch is None or len(running) > size):  # the next one is read meanwhile
+        for batch in parts:
+            running.add(threads.submit(score, batch))
+            if len(running) > size:  # the next one is read meanwhile
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
+        yield from (future.result() for future in as_completed(running))
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
 
@@ -202,11 +205,3 @@ def _unscored(line: Line) -> list[Score]:
     """For a row without scores: an error, or nothing if its list of completions is empty."""
     problem = f"not a row: {line.problem}" if line.problem else completions_of(line.row)[1]
     return [Score(0.0, "error", {"problem": f"line {line.number}: {problem}"})] if problem else []
-
-
-def _work(reward: Reward, source: Path) -> str:
-    """What is scored by what, as JSON."""
-    with source.open("rb") as data:
-        digest = hashlib.file_digest(data, "sha256").hexdigest()
-    work = {"reward": reward.name, "params": reward.model_dump(), "code": code_hash(), "input": digest}
-    return json.dumps(work, sort_keys=True)

@@ -1,18 +1,12 @@
-"""Tests of a program: a row's `tests`, checked, and other data sets' shapes turned into it.
+"""Tests of a program: a row's `tests` (rewards/README.md shows the shapes), checked, and other data sets' shapes turned
+into it.
 
-    {"kind": "stdio", "cases": [{"input": "1 2\n", "output": "3\n"}]}
-    {"kind": "call", "function": "add", "cases": [{"args": [1, 2], "expected": 3}]}
-    {"kind": "asserts", "source": "assert add(1, 2) == 3"}
-    {"kind": "call", "language": "cpp", "declaration": "int add(int a, int b);", "function": "add", "cases": […]}
-    {"kind": "gtest", "source": "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }"}
-
-with "language" "python" (the default but for gtest) or "cpp", a "weight" in any case, and for C++ source "declarations"
-that the tests need from a source that is trusted as they are. A call's "tolerance", of all cases or of one, replaces
-the reward's. A case of a C++ call may have "expected_args", the values of the parameters that are mutable references
-after the call, in order (of a void function `expected` is the first of them), or instead of `expected` "raises": a
-class of <stdexcept> such as "std::invalid_argument", or "any". "wrapped": an expected value that is a list of one item
-may also be that item. "prefix": source that a program continues which does not define `function` itself. `from_apps`,
-`from_livecodebench`, `from_mbpp` and `from_humaneval` read rows of those data sets (TACO's are as APPS's).
+"language" is "python" (the default but for gtest) or "cpp", a case may have a "weight". For C++ source "declarations"
+hold what the tests need from a source that is trusted as they are. A call's "tolerance", of all cases or of one,
+replaces the reward's. A case of a C++ call may have "expected_args", the values of the parameters that are mutable
+references after the call, in order (of a void function `expected` is the first of them), or instead of `expected`
+"raises": a class of <stdexcept> such as "std::invalid_argument", or "any". "wrapped": an expected value that is a list
+of one item may also be that item. "prefix": source that a program continues which does not define `function` itself.
 """
 
 from __future__ import annotations
@@ -285,20 +279,20 @@ def from_livecodebench(row: Mapping[str, Any]) -> dict[str, Any]:
     metadata = _json(metadata, "metadata") if isinstance(metadata, str) else metadata
     function = metadata.get("func_name") if isinstance(metadata, dict) else None
     kinds = {str(case.get("testtype")) for case in cases}
-    if kinds == {"functional"}:
-        if not function:
-            raise _bad("functional test cases, but metadata has no func_name")
-        return {"kind": "call", "function": function, "cases": [_functional(case) for case in cases]}
-    if kinds != {"stdin"}:
+    if kinds == {"stdin"}:
+        return {"kind": "stdio", "cases": [{name: case.get(name) for name in ("input", "output")} for case in cases]}
+    if kinds != {"functional"}:
         raise _bad(f"testtype is {' and '.join(sorted(kinds)) or 'missing'}, not stdin or functional")
-    return {"kind": "stdio", "cases": [{"input": case.get("input"), "output": case.get("output")} for case in cases]}
+    if not function:
+        raise _bad("functional test cases, but metadata has no func_name")
+    return {"kind": "call", "function": function, "cases": [_functional(case) for case in cases]}
 
 
 def _livecodebench_cases(packed: Any) -> list[dict[str, Any]]:
     cases = _json(unpack_text(packed), "a list of test cases") if isinstance(packed, str) else packed
-    if not isinstance(cases, list) or not all(isinstance(case, dict) for case in cases):
-        raise _bad(f"test cases are {_short(cases)}, not a list of objects")
-    return list(cases)
+    if isinstance(cases, list) and all(isinstance(case, dict) for case in cases):
+        return cases
+    raise _bad(f"test cases are {_short(cases)}, not a list of objects")
 
 
 def unpack_text(packed: str, most_bytes: int = MOST_BYTES) -> str:
