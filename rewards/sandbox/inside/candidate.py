@@ -15,7 +15,7 @@ from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
 from .channel import LENT_METHODS, PROGRAM_MODULES, Closed, Peer, TooLarge, exception_names
-from .values import Node, Values, fill
+from .values import Node, Values, reader
 
 _FUNCTIONS: dict[str, Any] = {
     "call": lambda function, *args, **kwargs: function(*args, **kwargs),
@@ -134,10 +134,8 @@ class _Program:
         message, nodes, objects = self.peer.request(what, (number, *args), kwargs)
         if "raised" in message:
             raise self.peer.raised(message, {name: own for name, own in self._own.items() if _raises(own)})
-        objects = self.peer.values.decode([*nodes, *message["nodes"]], objects)
-        for at, node in message["changed"]:
-            fill(objects[at], node, lambda reference: objects[reference[0]] if type(reference) is list else reference)
-        return self.peer.value(message, objects)
+        objects = self.peer.change([*nodes, *message["nodes"]], objects, message["changed"])
+        return reader(objects)(message["value"])
 
 
 def _raises(value: Any) -> bool:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .values import Node, Values
+from .values import Node, Values, fill, reader
 
 _PIECE = 1 << 20
 PROGRAM_MODULES = ("solution", "main", "__main__", "candidate")  # what tests may import the program as
@@ -82,17 +82,18 @@ class Peer:
             self.serve(message)
         return message, nodes, objects
 
-    @staticmethod
-    def value(message: dict[str, Any], objects: list[Any]) -> Any:
-        """The value of a message, given the objects of its nodes."""
-        root = message["value"]
-        return objects[root[0]] if isinstance(root, list) else root
+    def change(self, nodes: list[Node], objects: list[Any], changed: list[Any]) -> list[Any]:
+        """Fill those of a request's objects that its reply calls changed. Returns the objects of all nodes."""
+        made = self.values.decode(nodes, objects)
+        for at, node in changed:
+            fill(objects[at], node, reader(made))
+        return made
 
     def serve(self, message: dict[str, Any]) -> None:
         """Send the reply to a request."""
         try:
             objects = self.values.decode(nodes := message["nodes"])
-            args, kwargs = self.value(message, objects)
+            args, kwargs = reader(objects)(message["value"])
         except (ValueError, TypeError, LookupError):
             raise Closed("an unreadable request") from None
         try:
@@ -118,7 +119,7 @@ class Peer:
 
     def raised(self, message: dict[str, Any], exceptions: dict[str, type[BaseException]]) -> BaseException:
         """The exception of a reply. exceptions: see exception_class. Raises ValueError and its like."""
-        args, attributes = self.value(message, self.values.decode(message["nodes"]))
+        args, attributes = reader(self.values.decode(message["nodes"]))(message["value"])
         kind, text = exception_class(message["raised"], exceptions), str(message["text"])
         problem = kind.__new__(kind, *args)
         if str(problem) != text:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from .channel import LENT_METHODS, RAISED, Closed, Peer, TooLarge, exception_class
-from .values import MUTABLE, Node, Values, fill
+from .values import MUTABLE, Node, Values, reader
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 _Changes = tuple[list[Node], list[Any], list[Any]]  # nodes after a call, the tests' objects, what changed
@@ -106,24 +106,18 @@ class Program:
     def _value(self, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
         changed, after = message["changed"], [*nodes, *message["nodes"]]
         if not changed:
-            return self._peer.value(message, self._peer.values.decode(after, objects))
+            return reader(self._peer.values.decode(after, objects))(message["value"])
         for at, node in changed:
             if not 0 <= at < len(nodes) or nodes[at][0] != node[0] or node[0] not in MUTABLE:
                 raise ValueError("no such change")
             after[at] = node
         if message["value"] is None:
-            self._change((after, objects, changed))
+            self._peer.change(after, objects, changed)
             return None
         # Not at once: else `f(data) == sorted(data)` is passed by emptying data.
-        value = self._peer.value(message, self._peer.values.decode(after))
+        value = reader(self._peer.values.decode(after))(message["value"])
         self.unsettled.append((not isinstance(value, (int, float, str)), (after, objects, changed)))
         return value
-
-    def _change(self, changes: _Changes) -> None:
-        after, objects, changed = changes
-        made = self._peer.values.decode(after, objects)
-        for at, node in changed:
-            fill(objects[at], node, lambda reference: made[reference[0]] if type(reference) is list else reference)
 
     def settle(self, everything: bool = True, given: Sequence[Any] = ()) -> None:
         """Show what calls changed in their arguments; unless `everything`, only of those with a plain result, and of
@@ -137,7 +131,7 @@ class Program:
                 self.unsettled.append((waits, changes))
             elif not self._ended:
                 try:
-                    self._change(changes)
+                    self._peer.change(*changes)
                 except _UNREADABLE as problem:
                     raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
 
@@ -179,10 +173,8 @@ class Program:
         if node[0] != "handle" or type(node[1]) is not int:
             raise ValueError("unknown value")
         handle = self._handles.setdefault(node[1], Handle(self, node[1]))
-        kind = node[2] if len(node) > 2 else ""  # the tests' own request says no kind
-        if kind == "generator":
-            return _generator(handle)
-        return _coroutine(handle) if kind == "coroutine" else _async_generator(handle) if kind else handle
+        lazy = _LAZY.get(str(node[2])) if len(node) > 2 else None  # the tests' own request says no kind
+        return lazy(handle) if lazy else handle
 
 
 def _is_lent(value: Any) -> bool:
@@ -205,6 +197,9 @@ async def _coroutine(handle: Handle) -> Any:
 async def _async_generator(handle: Handle) -> Any:
     for item in handle._standin_request("await_all"):
         yield item
+
+
+_LAZY = {"generator": _generator, "coroutine": _coroutine, "async generator": _async_generator}
 
 
 class Handle:

@@ -141,11 +141,7 @@ class Values:
         objects += [self._empty(nodes[number]) for number in new]
         mutable = [number for number in new if objects[number] is not None]
         unbuilt = set(new) - set(mutable)
-        stack, waiting = list(unbuilt), set()
-
-        def get(reference: Any) -> Any:
-            return objects[reference[0]] if type(reference) is list else reference
-
+        stack, waiting, get = list(unbuilt), set(), reader(objects)
         while stack:
             top = stack[-1]
             missing = unbuilt.intersection(_parts(nodes[top])) if top in unbuilt else None
@@ -192,6 +188,11 @@ class Values:
 
             return numpy.frombuffer(bytearray.fromhex(node[3]), dtype=node[1]).reshape(node[2])[()]
         return self._made(node)
+
+
+def reader(objects: Sequence[Any]) -> Callable[[Any], Any]:
+    """What gives the object of a reference, and of a plain value itself."""
+    return lambda reference: objects[reference[0]] if type(reference) is list else reference
 
 
 def fill(target: Any, node: Node, get: Callable[[Any], Any]) -> None:
