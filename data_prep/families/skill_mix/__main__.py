@@ -59,7 +59,7 @@ class Generate(Options):
         source = {"path": str(self.questions_path.absolute()), "prompt": "cot" if self.CoT else "direct"}
         sampling = {"model": self.model_path, "n": self.num_samples_per_question, "temperature": self.temperature}
         sampling |= {"max_tokens": self.max_tokens, "seed": self.seed}
-        steps = [{"questions": {**source, "split": self.split}}, {"generate": sampling}]
+        steps: list[dict[str, Any]] = [{"questions": {**source, "split": self.split}}, {"generate": sampling}]
         return chain("generate", self.cache, steps, MAX_DROP_SHARE)
 
 
