@@ -94,20 +94,29 @@ def _odd_keys(kind: Type) -> bool:
 
 
 def _call(case: Case, signature: Declaration) -> Case:
-    args = [_as_json(value, param.type) for value, param in zip(case["args"], signature.params, strict=True)]
-    return {"args": args, "expected": _as_json(case["expected"], signature.result)}
+    args = [_python(value, param.type) for value, param in zip(case["args"], signature.params, strict=True)]
+    call: Case = json.loads(json.dumps({"args": args, "expected": _python(case["expected"], signature.result)}))
+    return call  # a result's tuples as lists
 
 
-def _as_json(value: Any, kind: Type) -> Any:
-    """Pairs with text keys as an object."""
+class _Set(list[Any]):
+    """A set's members in order, whose text is the set's."""
+
+    def __repr__(self) -> str:
+        return "{" + super().__repr__()[1:-1] + "}" if self else "set()"
+
+
+def _python(value: Any, kind: Type) -> Any:
+    """A value as Python has it: a map as a dictionary, a pair as a tuple."""
     if value is None or not kind.args:
         return value
     if kind.kind == "optional":
-        return _as_json(value, kind.args[0])
+        return _python(value, kind.args[0])
     if kind.kind == "map":
-        return {key: _as_json(item, kind.args[1]) for key, item in value}
+        return {_python(key, kind.args[0]): _python(item, kind.args[1]) for key, item in value}
     args = kind.args if kind.kind == "tuple" else kind.args * len(value)
-    return [_as_json(item, arg) for item, arg in zip(value, args, strict=True)]
+    items = [_python(item, arg) for item, arg in zip(value, args, strict=True)]
+    return tuple(items) if kind.kind == "tuple" else _Set(items) if kind.kind == "set" else items
 
 
 _RAISES = """
@@ -142,27 +151,9 @@ def _asserts(function: str, signature: Declaration, cases: Sequence[Case]) -> st
 
 
 def _assertion(function: str, signature: Declaration, case: Case) -> str:
-    args = (_literal(value, param.type) for value, param in zip(case["args"], signature.params, strict=True))
-    call = f"{function}({', '.join(args)})"
+    args = (_python(value, param.type) for value, param in zip(case["args"], signature.params, strict=True))
+    call = f"{function}({', '.join(map(repr, args))})"
     if "raises" in case:
         return f"_raises({EXCEPTIONS[case['raises']][0]}, lambda: {call})"
-    expected = _literal(case["expected"], signature.result)
-    return f"_near({call}, {expected})" if signature.result.holds("float") else f"{call} == {expected}"
-
-
-def _literal(value: Any, kind: Type) -> str:
-    """A value as Python source."""
-    if value is None or not kind.args:
-        return repr(value)
-    if kind.kind == "optional":
-        return _literal(value, kind.args[0])
-    if kind.kind == "map":
-        pairs = (f"{_literal(key, kind.args[0])}: {_literal(item, kind.args[1])}" for key, item in value)
-        return "{" + ", ".join(pairs) + "}"
-    args = kind.args if kind.kind == "tuple" else kind.args * len(value)
-    inside = ", ".join(_literal(item, arg) for item, arg in zip(value, args, strict=True))
-    if kind.kind == "set":
-        return "{" + inside + "}" if value else "set()"
-    if kind.kind == "tuple":
-        return f"({inside},)" if len(value) == 1 else f"({inside})"
-    return f"[{inside}]"
+    expected = _python(case["expected"], signature.result)
+    return f"_near({call}, {expected!r})" if signature.result.holds("float") else f"{call} == {expected!r}"
