@@ -45,6 +45,7 @@ class DecontaminateParams(Params):
     overlap_threshold: float = Field(0.75, gt=0, le=1)
     paths: dict[str, str] = Field(default_factory=dict)  # task -> local file to read in its place
     mirror: bool = False
+    workers: int | None = Field(None, ge=1)  # processes at once; by default what the executor has
 
     @model_validator(mode="before")
     @classmethod
@@ -72,10 +73,10 @@ class Decontaminate(Step[DecontaminateParams]):
     kind = "decontaminate"
     passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
-    unkeyed: ClassVar[tuple[str, ...]] = ("paths", "mirror")
+    unkeyed: ClassVar[tuple[str, ...]] = ("paths", "mirror", "workers")
 
-    def processes(self) -> None:
-        """Any number."""
+    def processes(self) -> int | None:
+        return self.params.workers
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
         """The benchmarks by content or pin. Raises DataError when a file is missing."""
