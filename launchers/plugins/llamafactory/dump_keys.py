@@ -19,15 +19,10 @@ from llamafactory.extras.constants import DEFAULT_TEMPLATE, SUPPORTED_MODELS, Do
 from llamafactory.hparams.parser import _TRAIN_ARGS
 
 
-def _kinds(annotation: object) -> list[object]:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [kind for kind in typing.get_args(annotation) if kind is not type(None)]
-    return [annotation]
-
-
 def describe(annotation: object) -> dict[str, object]:
     """One argument's type, as far as YAML can tell types apart."""
-    kinds = _kinds(annotation)
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)] if union else [annotation]
     enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, enum.Enum)]
     if enums and all(kind in enums or kind is str for kind in kinds):
         return {"type": "str", "choices": [str(member.value) for member in enums[0]]}

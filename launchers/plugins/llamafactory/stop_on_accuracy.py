@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,13 +51,8 @@ class StopOnAccuracy(TrainerCallback):
         self._settle(step, kwargs["optimizer"])
         if step % self.options.every or step < self.options.start:
             return
-        completions = evaluate.sample(
-            kwargs["model"],
-            kwargs["processing_class"],
-            self.rows,
-            seed=self.options.seed,
-            max_tokens=self.options.max_tokens,
-        )
+        sampling = {"seed": self.options.seed, "max_tokens": self.options.max_tokens}
+        completions = evaluate.sample(kwargs["model"], kwargs["processing_class"], self.rows, **sampling)
         by_level = {level: accuracy["mean"] for level, accuracy in evaluate.accuracy(self.rows, completions).items()}
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         entry = {
@@ -107,11 +101,8 @@ def main() -> None:
     callback = StopOnAccuracy(rows, options)
     run_exp(args=config, callbacks=[callback])
     if not callback.reached and options.stop_at is None:
-        print(
-            f"training ended below {options.target} % on level {options.level}: see {options.log}",
-            file=sys.stderr,
-        )
-        sys.exit(BELOW_TARGET)
+        below = f"training ended below {options.target} % on level {options.level}: see {options.log}\n"
+        parser.exit(BELOW_TARGET, below)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,11 @@ class Around:
         if getattr(self, "_metric_logger", None) is not None:
             self._metric_logger.plan = self._plan
             self._metric_logger.corrections = self._corrections
-        collate = self._collate(packed, preference)
+        collate = data.padded_collate_packed
+        if not packed:
+            padded = data.padded_collate_dpo if preference else data.padded_collate_sft
+            ignored = data.CROSS_ENTROPY_IGNORE_IDX
+            collate = functools.partial(padded, padding_idx=self._tokenizer.pad_id, ignore_idx=ignored)
         loader = self.loader = Loader(dataset, collate, self._plan, rank, self._ours.step, self._stop_asked)
         client = getattr(self, "_checkpoint_client", None)
         (client._get_checkpointer() if client else self._checkpointer).loader = loader
@@ -143,13 +147,6 @@ class Around:
         """To the end, or until the loader has `stopped`."""
         with suppress(Stopped):
             super().train()
-
-    def _collate(self, packed: bool, preference: bool) -> Callable[[list[Any]], Any]:
-        if packed:
-            return data.padded_collate_packed
-        ignored = data.CROSS_ENTROPY_IGNORE_IDX
-        collate = data.padded_collate_dpo if preference else data.padded_collate_sft
-        return functools.partial(collate, padding_idx=self._tokenizer.pad_id, ignore_idx=ignored)
 
     def _setup_optimizer(self, cfg_optimizer: Any, **given: Any) -> Any:
         """The optimizer, with what it lost on the way through a config or a checkpoint."""

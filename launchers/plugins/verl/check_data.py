@@ -38,10 +38,7 @@ class NativeFault:
 
 
 Faults = Iterator[NativeFault]
-
-
-def _at(config: DictConfig, key: str) -> Any:
-    return OmegaConf.select(config, key)
+_at = OmegaConf.select
 
 
 def first_line(problem: BaseException) -> str:

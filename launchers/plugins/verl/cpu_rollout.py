@@ -43,18 +43,16 @@ class TransformersServer:
     """The Ray actor. Requests are queued on its event loop and decoded in a thread, one batch at a time."""
 
     def __init__(self, config: Any, model_path: str, replica_rank: int) -> None:
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+        from launchers.plugins import own_template
 
         torch.set_num_threads(int(os.environ.get("POSTTRAIN_ROLLOUT_THREADS", "1")))
         self.config, self.replica_rank = config, replica_rank
-        architecture = AutoConfig.from_pretrained(model_path)
         # Weights come from the trainer before the first request, as with verl's load_format=dummy.
-        self.model = AutoModelForCausalLM.from_config(architecture).float().eval()
-        stop = architecture.eos_token_id
-        if os.path.exists(os.path.join(model_path, "generation_config.json")):
-            stop = GenerationConfig.from_pretrained(model_path).eos_token_id
-        self.stop = frozenset([stop] if isinstance(stop, int) else stop or [])
+        self.model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_path)).float().eval()
         self.tokenizer = AutoTokenizer.from_pretrained(model_path)
+        self.stop = own_template.vocabulary(self.tokenizer, model_path, None).ends
         self.version: int | None = None
         self.loaded = False
         self.asked: Counter[tuple[int, ...]] = Counter()

@@ -75,7 +75,7 @@ def measured(
 ) -> dict[str, float]:
     """Our metrics of B completions.
 
-    scores, lengths: (B,) reward, tokens. allowed: most tokens a completion may have. told: columns of B values: `uid`,
+    scores, lengths: (B,) reward, tokens. allowed: most tokens a completion may have. extra: columns of B values: `uid`,
     the completion's prompt, and what the reward function said: acc, outcome, part_<name> (None: not computed).
     """
     metrics = {"outcome/at_limit": float(np.mean(lengths >= allowed))}
@@ -93,16 +93,12 @@ def measured(
     if len(outcomes):
         metrics |= {f"outcome/{name}": float(np.mean(outcomes == name)) for name in OUTCOMES}
     if "acc" in extra:
-        metrics |= _by_accuracy(np.asarray(extra["acc"], dtype=float), decided, lengths)
+        acc = np.asarray(extra["acc"], dtype=float)
+        metrics["accuracy/train"] = float(acc.mean())
+        for name, chosen in (("right", acc >= FULL_MARKS), ("wrong", acc < FULL_MARKS)):
+            if (chosen & decided).any():
+                metrics[f"response_length/{name}"] = float(lengths[chosen & decided].mean())
     return metrics
-
-
-def _by_accuracy(acc: np.ndarray, decided: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
-    values = {"accuracy/train": float(acc.mean())}
-    for name, chosen in (("right", acc >= FULL_MARKS), ("wrong", acc < FULL_MARKS)):
-        if (chosen & decided).any():
-            values[f"response_length/{name}"] = float(lengths[chosen & decided].mean())
-    return values
 
 
 def zero_variance(scores: np.ndarray, groups: Sequence[Hashable]) -> float | None:
