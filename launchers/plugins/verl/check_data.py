@@ -107,26 +107,20 @@ def reward(config: DictConfig) -> NativeFault | adapter.Grader:
 def prompts(config: DictConfig, policy: Model) -> Faults:
     """Whether prompts enough are left: verl leaves out those that are too long."""
     limit, words = _at(config, "data.max_prompt_length"), _at(config, "data.apply_chat_template_kwargs") or {}
+    render = policy.tokenizer.apply_chat_template
     for split, key, required in (
         ("train", "data.train_files", _at(config, "data.train_batch_size")),
         ("validation", "data.val_files", 1),
     ):
         try:
-            texts = [
-                policy.tokenizer.apply_chat_template(
-                    row[_at(config, "data.prompt_key")], add_generation_prompt=True, tokenize=False, **words
-                )
-                for row in _rows(config, key)
-            ]
+            chats = [row[_at(config, "data.prompt_key")] for row in _rows(config, key)]
+            texts = [render(chat, add_generation_prompt=True, tokenize=False, **words) for chat in chats]
         except (TemplateError, TypeError, ValueError, KeyError) as problem:
             yield NativeFault(key, f"the model's chat template cannot render the prompts: {first_line(problem)}")
             continue
         counts = [len(ids) for ids in policy.tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
         over = sum(count > limit for count in counts)
         print(f"{split} prompts over the limit: {over} of {len(texts)}", flush=True)
-        if over and not _at(config, "data.filter_overlong_prompts"):
-            why = f"must be true: {over} of {len(texts)} prompts would be truncated from the left"
-            yield NativeFault("data.filter_overlong_prompts", why)
         if len(texts) - over < required:
             named = "data.max_prompt_length" if over else key if required == 1 else "data.train_batch_size"
             remedy = f"take {max(counts)}, or other rows" if over else "add rows, or take a smaller batch"

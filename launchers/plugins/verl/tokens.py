@@ -34,21 +34,15 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
     inspection = Inspection(
         tokens.settings(folder), "the model's own", own_template.vocabulary(tokenizer, place, None), len(rows)
     )
+    words = data.get("apply_chat_template_kwargs") or {}
     for at in tokens.spread(len(rows)):
         chat = rows.dataframe[at][data.prompt_key]
         own = own_template.rendered(tokenizer, chat, inspection) if inspection.compares else None
         if inspection.problems.get("other"):
             break
-        ids = tokenizer.apply_chat_template(
-            chat,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            **(data.get("apply_chat_template_kwargs") or {}),
-        )
+        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False, **words)
         inspection.counts["too_long"] += len(ids) > data.max_prompt_length
-        seen = Rendered(ids, [False] * len(ids))
-        inspection.add(at, chat, seen, own=own)
+        inspection.add(at, chat, Rendered(ids, [False] * len(ids)), own=own)
     return inspection.write(folder)
 
 
