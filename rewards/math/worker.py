@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import re
 import sys
 from collections.abc import Callable
@@ -30,18 +31,13 @@ from sympy.core.function import AppliedUndef
 from sympy.matrices.exceptions import NonSquareMatrixError
 
 from rewards.math.equivalence import NEAR, equal
-from rewards.math.latex import GREEK, MAX_EXPONENT, MAX_FACTORIAL, NOTATION, squeeze, too_large
+from rewards.math.latex import COMMAND, GREEK, MAX_EXPONENT, MAX_FACTORIAL, NOTATION, squeeze, too_large
 
 logging.disable(logging.WARNING)  # both libraries warn, once per process, that their timeouts are off
 
 _sympy: Any = sympy  # most of it has no types
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _POINTS = (1.44, -2.31, 0.037, -19.6, 1234.5, -0.51, 7.75)  # where expressions with variables are compared
-# The values of several names are in no simple relation: at equal distances a - b were b - c, and \binom{n}{n-1} is n.
-_WHOLE_POINTS = (
-    (3, 7, 2, 11, 5), (8, 3, 6, 4, 10), (4, 9, 5, 2, 7), (10, 4, 7, 3, 6), (5, 6, 11, 8, 3), (7, 2, 4, 9, 12),
-    (6, 10, 3, 5, 8),
-)  # fmt: skip
 _STEPS = (sympy.Abs, sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.sign, sympy.Mod, sympy.Piecewise)
 _OPEN = (ExprWithLimits, sympy.Limit, sympy.Derivative)  # may take long to do
 _WHOLE = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # of whole numbers
@@ -50,6 +46,7 @@ _INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with
 _OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
 _FREE = r"(?<![A-Za-z\\])"
 _GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
+_SMALL = r"(?:\{([0-9]{1,4})\}|([0-9]))"  # a small whole number as an index
 _HUGE = re.compile(rf"((?<![0-9.])[0-9]+|{_FREE}[A-Za-z])(?:\^(?:{_GROUP}|([0-9]))|!)")
 _UNKNOWN = re.compile(r"(?<![\\A-Za-z])(?!e\^)[A-Za-z]|\\(?!pi)[a-z]")
 _TOWER = re.compile(r"\^\{[^{}]*\^")
@@ -68,8 +65,7 @@ _CROSS = re.compile(r"([A-Za-z]) ?\\times ?([A-Za-z])")
 _BEFORE_PRIMED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+(?=[A-Za-z]')")
 _FACTORIAL_POWER = re.compile(rf"({_OPERAND}!)\^")
 _BASE = "base "  # of a power that is too large: the start of its symbol's name
-_COMMAND = re.compile(r"\\([A-Za-z]+)")
-_COMMANDS = frozenset([*GREEK, *NOTATION["commands"].split()])  # others have no meaning
+_COMMANDS = frozenset(f"\\{name}" for name in [*GREEK, *NOTATION["commands"].split()])  # others have no meaning
 
 
 def _symbol(*parts: str) -> Any:
@@ -79,11 +75,6 @@ def _symbol(*parts: str) -> Any:
 def _vector(start: str, end: str) -> Any:
     """The vector between two points: AB is -BA."""
     return _symbol("vector", start, end) if start < end else -_symbol("vector", end, start)
-
-
-def _parsed(text: str) -> Any:
-    """`parsed`, for the table of notation that it is itself made of."""
-    return parsed(text)
 
 
 def _applied(name: str, arguments: str) -> sympy.Basic | None:
@@ -96,49 +87,7 @@ def _grown(function: Any, *texts: str) -> Any:
     values = [parsed(text) for text in texts]
     if all(isinstance(value, sympy.Rational) and abs(value) > MAX_FACTORIAL for value in values):
         return _symbol(str(function), *map(str, values))
-    return None if None in values else function(*values)
-
-
-def _double_factorial(m: re.Match[str]) -> sympy.Basic | None:
-    value = parsed(m[1])
-    return sympy.factorial2(value) if isinstance(value, sympy.Expr) else None
-
-
-# Notation that is no product of its letters, and the object that it stands for.
-_NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = tuple(
-    (re.compile(pattern), build)
-    for pattern, build in (
-        (_FREE + r"([fgFG](?:\^(?:\{[^{}]*\}|[0-9]))?'*|[A-Za-z](?:\^\{\([0-9a-z]+\)\}|'+))" + _INSIDE,
-         lambda m: _applied(m[1], m[2])),
-        (_FREE + r"(?:(\\mathbb\{[EP]\}|\\operatorname\{\w+\}|[EPVfgFG]) ?\[((?:[^\[\]]|\[[^\[\]]*\])*)\]"
-         r"|([A-Za-z])\[([A-Za-z](?:[+-][0-9]+)?)\])",
-         lambda m: _applied(m[1] or m[3], m[2] or m[4])),
-        (r"(?:\\operatorname\{lcm\}|(?<![A-Za-z\\])lcm) ?\(([0-9]+(?:, ?[0-9]+)*)\)",
-         lambda m: sympy.Integer(math.lcm(*map(int, m[1].split(","))))),
-        (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
-         lambda m: _applied(m[1], m[2] or m[3])),
-        (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: _parsed(rf"\{m[1]}({m[2]})")),
-        (rf"\\binom{_GROUP}{_GROUP}", lambda m: _grown(sympy.binomial, m[1], m[2])),
-        (r"\\Gamma" + _INSIDE, lambda m: _grown(sympy.gamma, m[1])),
-        (_FREE + r"C_(?:\{([0-9]{1,4})\}|([0-9]))\^(?:\{([0-9]{1,4})\}|([0-9]))",
-         lambda m: _sympy.binomial(int(m[1] or m[2]), int(m[3] or m[4]))),
-        (r"(?:\{\} ?|(?<![\w)}\]]))[_^](?:\{([0-9]{1,4})\}|([0-9])) ?C_(?:\{([0-9]{1,4})\}|([0-9]))",
-         lambda m: _sympy.binomial(*map(int, filter(None, m.groups())))),
-        (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
-        (r"\\frac\{(?:d|\\partial) ?(\w)\}\{(?:d|\\partial) ?(\w)\}", lambda m: _symbol("derivative", *m.groups())),
-        (_FREE + r"([A-Za-z](?:_(?:\{\w+\}|\w))?'+)", lambda m: _symbol(m[1])),
-        (r"\\(?:measured)?angle ?([A-Z]+)", lambda m: _symbol("angle", min(m[1], m[1][::-1]))),
-        (r"\\triangle ?([A-Z]+)", lambda m: _symbol("triangle", *sorted(m[1]))),
-        (r"\\overrightarrow\{([A-Z])([A-Z])\}", lambda m: _vector(m[1], m[2])),
-        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: _parsed(f"{m[1]} {m[2]}")),  # also written AB
-        (r"(?<![0-9.])\\(dot|ddot|hat|tilde|widehat|overline)\{([^{}]*)\}", lambda m: _symbol(m[1], m[2])),
-        (_FREE + r"([A-DF-Za-df-z]|\([^()]*\))\^(T|\{T\}|\{\*\}|\{?\\dagger\}?)", lambda m: _symbol(m[1], m[2])),
-        (_OPERAND + "!!(?!!)", _double_factorial),
-        (r"([A-Za-z]) ?\\(otimes|circ) ?([A-Za-z])", lambda m: _symbol(*m.groups())),
-        (r"([A-Za-z]) ?\\odot ?([A-Za-z])", lambda m: _symbol("odot", *sorted(m.groups()))),
-        (r"\\ldots", lambda m: _symbol(m[0])),
-    )
-)  # fmt: skip
+    return function(*values) if all(isinstance(value, sympy.Expr) for value in values) else None
 
 
 @lru_cache(maxsize=512)
@@ -158,7 +107,7 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
     text = _ARGUMENT.sub(r"\1(\2\3)", _FACTORIAL_POWER.sub(r"(\1)^", text))
     if None in objects.values() or "'" in text or "!!" in text or _TWO_NUMBERS.search(text) or too_large(text):
         return None
-    if not _COMMANDS.issuperset(_COMMAND.findall(text)):
+    if not _COMMANDS.issuperset(COMMAND.findall(text)):
         return None
     expression: Any = exact(_by_grammar(_FACTOR.sub(r"\1\2\\cdot ", text), is_real=not should_treat_as_complex(text)))
     if isinstance(expression, sympy.Expr) and not expression.has(*_OPEN):
@@ -172,6 +121,41 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
     if any(symbol.name.startswith(_BASE) for symbol in expression.free_symbols):
         expression = _sympy.expand_log(expression).replace(lambda part: part.is_Mul, _absorbed)
     return cast("sympy.Basic", expression.xreplace(dict(map(_settled, expression.atoms(sympy.Symbol, sympy.Pow)))))
+
+
+# Notation that is no product of its letters, and the object that it stands for.
+_NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = tuple(
+    (re.compile(pattern), build)
+    for pattern, build in (
+        (_FREE + r"([fgFG](?:\^(?:\{[^{}]*\}|[0-9]))?'*|[A-Za-z](?:\^\{\([0-9a-z]+\)\}|'+))" + _INSIDE,
+         lambda m: _applied(m[1], m[2])),
+        (_FREE + r"(?:(\\mathbb\{[EP]\}|\\operatorname\{\w+\}|[EPVfgFG]) ?\[((?:[^\[\]]|\[[^\[\]]*\])*)\]"
+         r"|([A-Za-z])\[([A-Za-z](?:[+-][0-9]+)?)\])",
+         lambda m: _applied(m[1] or m[3], m[2] or m[4])),
+        (r"(?:\\operatorname\{lcm\}|(?<![A-Za-z\\])lcm) ?\(([0-9]+(?:, ?[0-9]+)*)\)",
+         lambda m: sympy.Integer(math.lcm(*map(int, m[1].split(","))))),
+        (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
+         lambda m: _applied(m[1], m[2] or m[3])),
+        (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: parsed(rf"\{m[1]}({m[2]})")),
+        (rf"\\binom{_GROUP}{_GROUP}", lambda m: _grown(sympy.binomial, m[1], m[2])),
+        (r"\\Gamma" + _INSIDE, lambda m: _grown(sympy.gamma, m[1])),
+        (rf"(?:{_FREE}C_{_SMALL}\^|(?:\{{\}} ?|(?<![\w)}}\]]))[_^]{_SMALL} ?C_){_SMALL}",
+         lambda m: _sympy.binomial(*map(int, filter(None, m.groups())))),
+        (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
+        (r"\\frac\{(?:d|\\partial) ?(\w)\}\{(?:d|\\partial) ?(\w)\}", lambda m: _symbol("derivative", *m.groups())),
+        (_FREE + r"([A-Za-z](?:_(?:\{\w+\}|\w))?'+)", lambda m: _symbol(m[1])),
+        (r"\\(?:measured)?angle ?([A-Z]+)", lambda m: _symbol("angle", min(m[1], m[1][::-1]))),
+        (r"\\triangle ?([A-Z]+)", lambda m: _symbol("triangle", *sorted(m[1]))),
+        (r"\\overrightarrow\{([A-Z])([A-Z])\}", lambda m: _vector(m[1], m[2])),
+        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: parsed(f"{m[1]} {m[2]}")),  # also written AB
+        (r"(?<![0-9.])\\(dot|ddot|hat|tilde|widehat|overline)\{([^{}]*)\}", lambda m: _symbol(m[1], m[2])),
+        (_FREE + r"([A-DF-Za-df-z]|\([^()]*\))\^(T|\{T\}|\{\*\}|\{?\\dagger\}?)", lambda m: _symbol(m[1], m[2])),
+        (_OPERAND + "!!(?!!)", lambda m: _grown(sympy.factorial2, m[1])),
+        (r"([A-Za-z]) ?\\(otimes|circ) ?([A-Za-z])", lambda m: _symbol(*m.groups())),
+        (r"([A-Za-z]) ?\\odot ?([A-Za-z])", lambda m: _symbol("odot", *sorted(m.groups()))),
+        (r"\\ldots", lambda m: _symbol(m[0])),
+    )
+)  # fmt: skip
 
 
 def _absorbed(product: Any) -> Any:
@@ -268,25 +252,15 @@ def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
         return None
 
 
-class _OddRoot(sympy.Function):
-    """base^exponent where the exponent is a fraction with an odd denominator: the real value, as \\sqrt[3]{-8} = -2."""
-
-    @classmethod
-    def eval(cls, base: Any, exponent: Any) -> Any:
-        if isinstance(base, sympy.Abs) and exponent.p % 2 == 0:
-            return cls(base.args[0], exponent)
-        if base.is_negative and base.is_number:
-            return (-1) ** abs(exponent.p) * _sympy.Pow(-base, exponent)
-        return _sympy.Pow(base, exponent) if base.is_nonnegative and base.is_number else None
-
-
 def _odd_roots(value: Any) -> Any:
-    """Real odd roots in place of the principal ones, where no part is complex."""
+    """Of a constant without complex parts, the real odd roots in place of the principal ones: \\sqrt[3]{-8} = -2."""
     if value.has(sympy.I):
         return value
     return value.replace(
-        lambda part: part.is_Pow and part.exp.is_Rational and part.exp.q % 2 and part.exp.q > 1,
-        lambda part: _OddRoot(*part.args),
+        lambda part: (
+            part.is_Pow and part.exp.is_Rational and part.exp.q % 2 and part.exp.q > 1 and part.base.is_negative
+        ),
+        lambda part: (-1) ** abs(part.exp.p) * (-part.base) ** part.exp,
     )
 
 
@@ -297,44 +271,47 @@ def _same_open(a: Any, b: Any) -> bool | None:
             return True
         if any(_sympy.oo in product.limits[0] for side in (a, b) for product in side.atoms(sympy.Product)):
             return False  # sympy may take minutes for an infinite one
-        values = [value.evalf(30, maxn=30) for value in (a, b)]
-        if not all(value.is_number and value.is_finite for value in values):
-            return False
-        if abs(values[0] - values[1]) > _sympy.Float(10) ** -24 * (1 + abs(values[0])):
-            return False
-        return True if (a - b).doit() == 0 else None
+        return (True if (a - b).doit() == 0 else None) if _same_value(a, b, real=False, digits=30) else False
     except _NO_VALUE:
         return False  # one of them diverges
 
 
 def same_values(a: Any, b: Any) -> bool | None:
     """Whether two expressions have the same values: constants to many digits, others at points; None if unknown."""
-    a, b = _odd_roots(a), _odd_roots(b)
     applied = sorted(a.atoms(AppliedUndef) | b.atoms(AppliedUndef), key=str)
     stand_ins = {application: _sympy.Symbol(f"applied {i}") for i, application in enumerate(applied)}
     a, b = a.xreplace(stand_ins), b.xreplace(stand_ins)
     names = sorted(a.free_symbols | b.free_symbols, key=str)
     if not names:
         same = _same_open(a, b) if a.has(*_OPEN) or b.has(*_OPEN) else None
-        return _same_value(a, b, real=False, digits=1000) if same is None else same
+        return _same_value(_odd_roots(a), _odd_roots(b), real=False, digits=1000) if same is None else same
     agreed, integral = 0, a.has(*_WHOLE) or b.has(*_WHOLE)
     for k, start in enumerate(_POINTS):
-        values = [
-            _WHOLE_POINTS[k][i % 5] + 6 * (i // 5)
-            if integral
-            else sympy.Rational(int(start * 1000) + (pow(3, 11 * i + 5 * k, 2003) if i else 0), 991)
-            for i in range(len(names))
-        ]
-        point = dict(zip(names, map(sympy.sympify, values), strict=True))
+        # The values of several names are in no simple relation: at equal distances a - b were b - c.
+        wholes = random.Random(k).sample(range(2, 13 + len(names)), len(names))  # noqa: S311 - no secret
+        point = {
+            name: sympy.Integer(whole) if integral else sympy.Rational(int(start * 1000) + 149 * whole * bool(i), 991)
+            for i, (name, whole) in enumerate(zip(names, wholes, strict=True))
+        }
         try:
-            left, right = (side.xreplace(point).doit() if integral else side.xreplace(point) for side in (a, b))
+            left, right = (
+                _odd_roots(side.xreplace(point).doit() if integral else side.xreplace(point)) for side in (a, b)
+            )
         except _NO_VALUE:
             continue
         same = _same_value(left, right, real=not (a.has(sympy.I) or b.has(sympy.I)), digits=100)
         if same is False:
             return False
         agreed += bool(same)
-    return True if agreed > 1 and not a.has(*_STEPS, *_OPEN) and not b.has(*_STEPS, *_OPEN) else None
+    return True if agreed > 1 and not _has_steps(a) and not _has_steps(b) else None
+
+
+def _has_steps(value: Any) -> bool:
+    """Whether points are no proof. \\sqrt[3]{x^2}, which sympy writes with Abs(x), has none."""
+    for part in value.atoms(sympy.Pow):
+        if isinstance(part.base, sympy.Abs) and part.exp.is_Rational and part.exp.p % 2 == 0:
+            value = value.xreplace({part: part.base.args[0]})
+    return bool(value.has(*_STEPS, *_OPEN))
 
 
 def _near_factorials(*sides: Any) -> list[Any]:
