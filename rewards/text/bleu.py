@@ -27,8 +27,6 @@ from rewards.text.base import ReferenceReward, References
 from rewards.text.ngrams import ReferenceTable
 from rewards.text.tokenise import tokens_13a
 
-_LOG_0 = -9999999999.0  # sacrebleu's
-
 
 class Bleu(ReferenceReward):
     """BLEU of the text against the row's references, from 0 to 1.
@@ -78,8 +76,11 @@ class Bleu(ReferenceReward):
         details |= {"tokens": length, "reference_tokens": target, "brevity_penalty": penalty}
         if self.variant == "nmt":
             return Score(nmt_bleu(matched, length, penalty), "scored", details)
-        value = sacrebleu_bleu(matched, length, penalty, effective=self.variant == "sacrebleu-effective")
-        return Score(value, "scored", details)
+        from sacrebleu.metrics.bleu import BLEU  # here, for what the variant nmt need not pay for
+
+        totals, effective = [max(length - n, 0) for n in range(self.max_order)], self.variant == "sacrebleu-effective"
+        bleu = BLEU.compute_bleu(list(matched), totals, length, length, "exp", None, effective, self.max_order)
+        return Score(penalty * bleu.score / 100, "scored", details)
 
 
 def nmt_bleu(matched: Sequence[int], length: int, penalty: float) -> float:
@@ -87,20 +88,3 @@ def nmt_bleu(matched: Sequence[int], length: int, penalty: float) -> float:
     weight = 1.0 / len(matched)
     precisions = ((matches + 1.0) / (max(length - n, 0) + 1.0) for n, matches in enumerate(matched))
     return math.exp(sum(weight * math.log(precision) for precision in precisions)) * penalty
-
-
-def sacrebleu_bleu(matched: Sequence[int], length: int, penalty: float, effective: bool) -> float:
-    """Geometric mean of precisions with "exp" smoothing (BLEU.compute_bleu in sacrebleu/metrics/bleu.py).
-
-    0 if nothing matches. Computed in per cent and in sacrebleu's order, so that the float is the same; rounding
-    may give 1 + 1e-15, as it gives more than 100 in sacrebleu.
-    """
-    if not any(matched):
-        return 0.0
-    smooth, logarithms = 1.0, []
-    for n, matches in enumerate(matched[:length]):
-        smooth *= 1 if matches else 2
-        logarithms.append(math.log(100.0 * matches / (length - n) if matches else 100.0 / (smooth * (length - n))))
-    orders = len(logarithms) if effective else len(matched)
-    logarithms += [_LOG_0] * (orders - len(logarithms))
-    return penalty * math.exp(sum(logarithms) / orders) / 100
