@@ -9,7 +9,7 @@ Gains are against the untrained model where the chain begins.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -23,7 +23,7 @@ from launchers.study import statistics as study_stats
 from launchers.study.statistics import Estimate
 
 Key = tuple[str, str]  # task, prompt_id
-Keep = Callable[["Answer"], bool]
+Table = dict[int, list[float]]  # by seed, values by question
 
 
 @dataclass(frozen=True)
@@ -197,40 +197,36 @@ class Numbers:
             return [answers[key].mean for key in kept]
         return [pass_at_k(answers[key].samples, answers[key].right, k) for key in kept]
 
-    def root(self, cell: str) -> str:
-        """The cell whose start is the recipe's own model, at the beginning of a chain of models."""
+    def _after(self, cell: str, k: int = 1, groups: Sequence[str] | None = None) -> Table:
+        return {seed: self._row(self.outcomes[cell][seed].after, k, groups) for seed in self.seeds(cell)}
+
+    def _before(self, cell: str, groups: Sequence[str] | None = None) -> Table:
+        """Of the model that the cell's chain of models begins with, where it answered all questions."""
+        seeds = self.seeds(cell)
         while above := self.cells[cell].get("model_of"):
             cell = above
-        return cell
+        starts = {seed: self.outcomes[cell][seed].before for seed in seeds if seed in self.outcomes[cell]}
+        return {seed: self._row(b, 1, groups) for seed, b in starts.items() if b.keys() >= set(self.questions)}
 
     def score(self, cell: str, k: int = 1, groups: Sequence[str] | None = None) -> Estimate | None:
         """pass@k, or the mean score, over seeds and questions, in the metric's unit; None with nothing to average."""
-        return self._score([self._row(self.outcomes[cell][seed].after, k, groups) for seed in self.seeds(cell)])
-
-    def _score(self, table: list[list[float]]) -> Estimate | None:
-        return study_stats.score(table, self.scale) if table and table[0] else None
-
-    def _change(self, table: dict[int, list[float]], largest: float = 1.0) -> Estimate | None:
-        rows = list(table.values())
-        return study_stats.change(rows, largest, self.scale, self._bounded) if rows and rows[0] else None
+        return self._score(self._after(cell, k, groups))
 
     def start(self, cell: str) -> Estimate | None:
         """Score of the model that the cell's chain begins with."""
-        return self._score([self._row(before, 1, None) for _, before in self._starts(cell)])
+        return self._score(self._before(cell))
 
-    def _starts(self, cell: str) -> list[tuple[int, dict[Key, Answer]]]:
-        """Seeds of a cell with the answers before any training."""
-        root = self.outcomes[self.root(cell)]
-        starts = [(seed, root[seed].before) for seed in self.seeds(cell) if seed in root]
-        return [(seed, before) for seed, before in starts if set(self.questions) <= set(before)]
+    def _score(self, table: Table) -> Estimate | None:
+        rows = list(table.values())
+        return study_stats.score(rows, self.scale) if rows and rows[0] else None
+
+    def _change(self, table: Table, largest: float = 1.0) -> Estimate | None:
+        rows = list(table.values())
+        return study_stats.change(rows, largest, self.scale, self._bounded) if rows and rows[0] else None
 
     def difference(self, a: str, b: str, k: int = 1) -> Estimate | None:
         """Score of a less that of b, question by question and seed by seed."""
-        left, right = self.outcomes[a], self.outcomes[b]
-        return self._change({
-            seed: _less(self._row(left[seed].after, k, None), self._row(right[seed].after, k, None))
-            for seed in self.seeds(a, b)
-        })  # fmt: skip
+        return self._change(_less(self._after(a, k), self._after(b, k)))
 
     def tokens(self, cell: str) -> float | None:
         """Mean length of a completion after training; None where lengths were not counted."""
@@ -240,35 +236,25 @@ class Numbers:
 
     def smallest_difference(self, cells: Sequence[str]) -> float | None:
         """Smallest difference between two of the cells that their seeds can show, in the metric's unit."""
-        means = [
-            [fmean(self._row(self.outcomes[cell][seed].after, 1, None)) for seed in self.seeds(cell)] for cell in cells
-        ]
+        means = [[fmean(row) for row in self._after(cell).values()] for cell in cells]
         smallest = study_stats.smallest_difference(means, min(map(len, means), default=0))
         return None if smallest is None else self.scale * smallest
+
+    def _gains(self, cell: str, groups: Sequence[str] | None = None) -> Table:
+        return _less(self._after(cell, 1, groups), self._before(cell, groups))
 
     def gain(self, cell: str, groups: Sequence[str] | None = None) -> Estimate | None:
         """Score less that of the untrained model."""
         return self._change(self._gains(cell, groups))
 
-    def _gains(self, cell: str, groups: Sequence[str] | None = None) -> dict[int, list[float]]:
-        return {
-            seed: _less(self._row(self.outcomes[cell][seed].after, 1, groups), self._row(before, 1, groups))
-            for seed, before in self._starts(cell)
-        }
-
-    def builds_on(self, cell: str) -> list[str]:
-        """The cells whose training is charged to this one."""
-        cells: list[str] = []
-        ahead = [cell]
-        while ahead:
-            name = ahead.pop()
-            cells += [name] if name not in cells else []
-            ahead += [other for key in ("model_of", "from_run") if (other := self.cells[name].get(key))]
-        return cells[1:]
+    def charged(self, cell: str) -> list[str]:
+        """The cells whose training a cell pays for: its own, and those that it builds on."""
+        above = [other for key in ("model_of", "from_run") if (other := self.cells[cell].get(key))]
+        return list(dict.fromkeys([cell, *(name for other in above for name in self.charged(other))]))
 
     def cost(self, cell: str, seed: int) -> float | None:
         """Training seconds times processes, of a run and of those that it builds on; None where one is not known."""
-        runs = [self.outcomes[name].get(seed) for name in (cell, *self.builds_on(cell))]
+        runs = [self.outcomes[name].get(seed) for name in self.charged(cell)]
         return sum(run.cost for run in runs if run) if all(runs) else None
 
     def mean_cost(self, cell: str) -> float | None:
@@ -276,26 +262,24 @@ class Numbers:
         costs = [cost for seed in self.seeds(cell) if (cost := self.cost(cell, seed)) is not None]
         return fmean(costs) if costs else None
 
-    def _rates(self, cell: str) -> dict[int, float]:
-        """1,000 over the cost, by seed."""
+    def _efficiencies(self, cell: str) -> tuple[Table, float]:
+        """Gain of each question per 1,000 seconds, by seed, and the most that it can be."""
         costs = {seed: self.cost(cell, seed) for seed in self.seeds(cell)}
-        return {seed: 1000 / cost for seed, cost in costs.items() if cost}
-
-    def _efficiencies(self, cell: str) -> dict[int, list[float]]:
-        """Gain of each question per 1,000 seconds, by seed."""
-        rates = self._rates(cell)
-        return {s: [rates[s] * value for value in row] for s, row in self._gains(cell).items() if s in rates}
+        rates = {seed: 1000 / cost for seed, cost in costs.items() if cost}
+        gains = self._gains(cell).items()
+        table = {seed: [rates[seed] * value for value in row] for seed, row in gains if seed in rates}
+        return table, max(rates.values(), default=0.0)
 
     def efficiency(self, cell: str) -> Estimate | None:
         """Gain per 1,000 seconds of training."""
-        return self._change(self._efficiencies(cell), max(self._rates(cell).values(), default=1.0))
+        return self._change(*self._efficiencies(cell))
 
     def efficiency_difference(self, a: str, b: str) -> Estimate | None:
         """Efficiency of a less that of b."""
-        left, right = self._efficiencies(a), self._efficiencies(b)
-        largest = max([*self._rates(a).values(), *self._rates(b).values()], default=1.0)
-        return self._change({seed: _less(left[seed], right[seed]) for seed in left if seed in right}, largest)
+        (left, largest), (right, other) = self._efficiencies(a), self._efficiencies(b)
+        return self._change(_less(left, right), max(largest, other))
 
 
-def _less(a: Sequence[float], b: Sequence[float]) -> list[float]:
-    return [x - y for x, y in zip(a, b, strict=True)]
+def _less(a: Table, b: Table) -> Table:
+    """Differences by seed, of the seeds in both."""
+    return {seed: [x - y for x, y in zip(row, b[seed], strict=True)] for seed, row in a.items() if seed in b}

@@ -53,15 +53,13 @@ def standard_error(table: Sequence[Sequence[float]]) -> tuple[float, int]:
     seeds, questions = len(table), len(table[0])
     rows = [fmean(row) for row in table]
     columns = [fmean(row[i] for row in table) for i in range(questions)]
-    by_seed = questions * variance(rows) if seeds > 1 else 0.0
-    by_question = seeds * variance(columns) if questions > 1 else 0.0
-    both = by_seed + by_question
+    tables = ((questions, rows), (seeds, columns))
+    squares = [(size * variance(means), len(means) - 1) for size, means in tables if len(means) > 1]
+    both = sum(square for square, _ in squares)
     error = math.sqrt(both / (seeds * questions))
     if error < _NOTHING:
         return 0.0, max(seeds, questions) - 1
-    spread = (by_seed**2 / (seeds - 1) if seeds > 1 else 0.0) + (
-        by_question**2 / (questions - 1) if questions > 1 else 0.0
-    )
+    spread = sum(square**2 / freedom for square, freedom in squares)
     return error, max(1, math.floor(both**2 / spread + 1e-6))  # 49 that rounding made 48.99… is 49
 
 
