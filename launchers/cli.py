@@ -28,6 +28,8 @@ from launchers.recipe.compose import Overrides, Resolved
 
 if TYPE_CHECKING:
     from launchers.run.directory import Run
+    from launchers.study.jobs import Jobs
+    from launchers.study.spec import Study
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -337,20 +339,27 @@ def study(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit lines and submit nothing")] = False,
 ) -> None:  # fmt: skip
     """An experiment made of runs: every cell of recipes/FAMILY/study.yaml with every seed, and one report."""
-    from launchers.study import jobs, run, spec
+    from launchers.study import jobs, spec
 
     given = overrides(scale, set_, from_make)
     study = spec.load(family, given.scale, spec.parse_seeds(seeds), only and only.split(","), given.settings)
-    if on_slurm or dry_run:
-        prepared = jobs.prepare(study, out)
-        numbers = [] if dry_run else jobs.submit(prepared)
-        lines = [shlex.join(line) for line in prepared.lines.values()]
-        plan = {"study": str(prepared.path), "lines": lines, "jobs": numbers}
-        answer(as_json, plan, lambda: print("\n".join(lines if dry_run else [*numbers, str(prepared.path)])))
+    do_study(study, out, jobs.prepare if on_slurm or dry_run else None, dry_run, as_json)
+
+
+def do_study(study: Study, out: Path, prepare: Callable[[Study, Path], Jobs] | None, dry: bool, as_json: bool) -> None:
+    """A study or a sweep: here, or with `prepare` on Slurm (`dry`: only its submit lines)."""
+    from launchers.study import jobs, record, run
+
+    if prepare is None:
+        done = run.execute(study, out)
+        answer(as_json, done, lambda: print(done["report"]))
+        record.verdict(done)
         return
-    record = run.execute(study, out)
-    answer(as_json, record, lambda: print(record["report"]))
-    run.verdict(record)
+    prepared = prepare(study, out)
+    numbers = [] if dry else jobs.submit(prepared)
+    lines = [shlex.join(line) for line in prepared.lines]
+    plan = {"study": str(prepared.path), "lines": lines, "jobs": numbers}
+    answer(as_json, plan, lambda: print("\n".join(lines if dry else [*numbers, str(prepared.path)])))
 
 
 @app.command()

@@ -20,6 +20,7 @@ from launchers.cli import (
     Set,
     answer,
     app,
+    do_study,
     locate,
     make_words,
     overrides,
@@ -123,18 +124,9 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit lines and submit nothing")] = False,
 ) -> None:  # fmt: skip
     """Every combination of the values, with every seed (seed=1,2,3), and one page that compares them."""
-    from launchers.study import run, sweep
+    from launchers.study import sweep
 
     given = overrides(scale, set_, from_make)
     words = grid or (make_words("GRID") if from_make else [])
     study = sweep.study_of(name, words, given.scale, given.settings)
-    if not on_slurm and not dry_run:
-        record = run.execute(study, out)
-        answer(as_json, record, lambda: print(record["report"]))
-        run.verdict(record)
-        return
-    prepared = sweep.prepare(study, out)
-    lines = [shlex.join(line) for line in prepared.lines]
-    jobs = [] if dry_run else sweep.submit(prepared)
-    plan = {"study": str(prepared.path), "lines": lines, "jobs": jobs}
-    answer(as_json, plan, lambda: print("\n".join(lines if dry_run else [*jobs, str(prepared.path)])))
+    do_study(study, out, sweep.prepare if on_slurm or dry_run else None, dry_run, as_json)

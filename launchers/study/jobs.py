@@ -2,32 +2,37 @@
 
     make study/<family> SLURM=1                                    (DRY_RUN=1)
     python -m launchers.study.jobs STUDY CELL SEED PART            # in a job: the run, which is found only now
-    python -m launchers.study.jobs STUDY                           # the page of what the runs have left
+    python -m launchers.study.jobs STUDY                           # the page of what the runs of a study or sweep left
 
 What a cell begins with decides its run's directory, so that each job finds that by itself.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from launchers.checks import preflight
-from launchers.errors import RunError, UserError
+from launchers.envs import REPO
+from launchers.errors import RunError, UserError, fail
 from launchers.plan.plan import Plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides, Resolved
+from launchers.render import template, write
 from launchers.run import directory as rundir
-from launchers.run import upstream
+from launchers.run import failures, upstream
 from launchers.run.directory import Run
 from launchers.run.submit import refuse_second, submit_all
+from launchers.study import record as records
 from launchers.study import run as studying
-from launchers.study import spec, sweep
+from launchers.study import spec
+from launchers.study.record import Entry, Record
 from launchers.study.spec import Study
 from launchers.targets import slurm
 from launchers.targets.jobs import JobPart, job_parts
@@ -35,11 +40,15 @@ from launchers.targets.jobs import JobPart, job_parts
 
 @dataclass(frozen=True)
 class Jobs:
-    """A study's folder and the line that submits each job, by the job's name; dependencies stand there by name."""
+    """A study's folder and the lines that submit its jobs; dependencies stand there by name.
+
+    recipes: those whose models have to be there. arrays: of a sweep the runs, in the order of its arrays' tasks.
+    """
 
     path: Path
-    lines: dict[str, list[str]]
+    lines: list[list[str]]
     recipes: list[Resolved]
+    arrays: Sequence[Run] = ()
 
 
 def run_of(study: Study, out: Path, name: str, seed: int) -> Run:
@@ -53,28 +62,28 @@ def run_of(study: Study, out: Path, name: str, seed: int) -> Run:
 def prepare(study: Study, out: Path) -> Jobs:
     """Write the study's folder, with a script for each cell. Raises UserError."""
     resolved = spec.check(study, out)
-    path = studying.locate(study, resolved, out)
-    plans, parts = dict[str, Plan](), dict[str, list[JobPart]]()
+    record = records.locate(study, resolved, out)
+    path, plans, parts = record.path, dict[str, Plan](), dict[str, list[JobPart]]()
     for name in study.order():
         plan = plans[name] = _plan(study, out, name)
         parts[name] = _as_one(job_parts(plan)) if study.file.cells[name].from_run else job_parts(plan)
-        sweep.write_script(path, f"{name}.sbatch", slurm.sbatch_script(plan, rundir.SCRIPT), cell=name)
-    entries = [studying.Entry(cell, seed) for seed in study.file.seeds for cell in study.order()]
-    studying.save(path, studying.head(study, resolved, path), "submitted", entries)
-    lines, last = dict[str, list[str]](), dict[tuple[str, int], str]()
-    for entry in entries:
+        write_script(path, f"{name}.sbatch", slurm.sbatch_script(plan, rundir.SCRIPT), cell=name)
+    record.save("submitted")
+    lines, last = list[list[str]](), dict[tuple[str, int], str]()
+    for entry in record.entries:
         if _finished(study, out, entry):
             continue
+        plan, script = plans[entry.cell], f"{entry.cell}.sbatch"
         before = [last[key] for name in study.upstream(entry.cell) if (key := (name, entry.seed)) in last]
         for job in parts[entry.cell]:
             label = f"{study.family}-{entry.cell}-{entry.seed}-{job.name}"
-            line = slurm.submit_command(plans[entry.cell], job, before)
-            lines[label] = _renamed(line, label, path, f"{entry.cell}.sbatch", str(entry.seed), job.name)
+            command = slurm.submit_command(plan, job, before)
+            lines.append(own_line(command, path, script, str(entry.seed), job.name, name=label))
             before = [label]
         last[entry.cell, entry.seed] = before[0]
-    label, (name, plan) = f"{study.family}-page", next(iter(plans.items()))
-    line = slurm.submit_command(plan, job_parts(plan)[-1], list(last.values()), "afterany")
-    lines[label] = _renamed(line, label, path, f"{name}.sbatch", "page")
+    name, plan = next(iter(plans.items()))
+    command = slurm.submit_command(plan, job_parts(plan)[-1], list(last.values()), "afterany")
+    lines.append(own_line(command, path, f"{name}.sbatch", "page", name=f"{study.family}-page"))
     return Jobs(path, lines, list(resolved.values()))
 
 
@@ -98,53 +107,82 @@ def _as_one(jobs: Sequence[JobPart]) -> list[JobPart]:
     return [replace(max(group, key=lambda job: job.gpus), name=group[0].part) for group in groups]
 
 
-def _finished(study: Study, out: Path, entry: studying.Entry) -> bool:
+def _finished(study: Study, out: Path, entry: Entry) -> bool:
     try:
         return run_of(study, out, entry.cell, entry.seed).finished
     except RunError:
         return False
 
 
-def _renamed(line: Sequence[str], label: str, path: Path, *script: str) -> list[str]:
-    own = {"--job-name": label, "--comment": path.name}
-    words = [f"{key}={own.get(key, value)}" for key, _, value in (word.partition("=") for word in line[2:-2])]
-    return [*line[:2], *words, str(path / script[0]), *script[1:]]
+def write_script(path: Path, name: str, job: str, cell: str | None = None) -> None:
+    """The script of a sweep's arrays, or of a study's cell, with the header of a run's job.sbatch."""
+    (path / "logs").mkdir(parents=True, exist_ok=True)
+    options = re.findall(r"^#SBATCH --(?!job-name|output).*$", job, re.MULTILINE)
+    output = slurm.output_option(path / "logs" / ("slurm-%x-%j.out" if cell else "slurm-%A_%a.out"))
+    text = template("sweep.sbatch.j2").render(header=options, output=output, path=path, repo=REPO, cell=cell)
+    write(path / name, text)
+
+
+def own_line(command: Sequence[str], path: Path, *script: str, name: str = "", array: str = "") -> list[str]:
+    """The line that submits a run's job, for a script of the study's folder with its arguments."""
+    own = {"--comment": path.name} | ({"--job-name": name} if name else {})
+    words = [f"{key}={own.get(key, value)}" for key, _, value in (word.partition("=") for word in command[2:-2])]
+    return [*command[:2], *([array] if array else []), *words, str(path / script[0]), *script[1:]]
 
 
 def submit(jobs: Jobs) -> list[str]:
     """Submit all; returns their numbers. Raises UserError, or RunError with none of them left."""
+    config = slurm.tool("scontrol", "show", "config") if jobs.arrays else None
+    limit = re.search(r"MaxArraySize\s*=\s*(\d+)", config or "")
+    if limit and len(jobs.arrays) > int(limit[1]):
+        raise fail(f"{len(jobs.arrays)} runs, and the cluster's MaxArraySize is {limit[1]}: a smaller grid", "GRID")
     refuse_second(jobs.path)
     for recipe in jobs.recipes:
         upstream.refuse_untrained(recipe, jobs.path.parents[2])
-    return submit_all(list(jobs.lines.values()))
+    numbers = submit_all(jobs.lines)
+    for index, run in enumerate(jobs.arrays):
+        for number, line in zip(numbers, jobs.lines[:-1], strict=False):
+            rundir.add_job(run.path, f"{number}_{index}", line[-1])
+    return numbers
 
 
-def main(argv: Sequence[str]) -> int:
-    """Exit status of a job's own share: its run, printed for the script, or the page."""
-    path = Path(argv[0])
-    record = json.loads((path / studying.RECORD).read_text())
-    settings = compose.parse_settings(record["overrides"])
-    study = spec.load(record["family"], record["scale"], record["seeds"], list(record["cells"]), settings)
-    if len(argv) > 1:
-        run = run_of(study, path.parents[2], argv[1], int(argv[2]))
-        rundir.prepare(run)
-        rundir.add_job(run.path, os.environ["SLURM_JOB_ID"], argv[3])
-        print(run.path)
-        return 0
-    for entry in record["runs"]:
+def _study(record: Record) -> Study:
+    head = record.head
+    settings = compose.parse_settings(head["overrides"])
+    return spec.load(head["family"], head["scale"], head["seeds"], list(head["cells"]), settings)
+
+
+def collect(path: Path) -> dict[str, Any]:
+    """Bring study.json up to what the runs have left, and write the page."""
+    record = Record.read(path)
+    study = None if all(entry.run for entry in record.entries) else _study(record)
+    for entry in record.entries:
         try:
-            run = run_of(study, path.parents[2], entry["cell"], entry["seed"])
-            entry["run"] = os.path.relpath(run.path, path)
+            run = run_of(study, path.parents[2], entry.cell, entry.seed) if study else rundir.at(path / str(entry.run))
         except RunError as error:
-            entry["status"], entry["reason"] = "blocked", str(error)
-    studying.save(path, record, record["status"], [studying.Entry(**entry) for entry in record["runs"]])
-    studying.verdict(sweep.collect(path))
-    return 0
+            entry.status, entry.reason = "blocked", str(error)
+            continue
+        entry.run, entry.status = os.path.relpath(run.path, path), "done" if run.finished else "failed"
+        seen = [] if run.finished else failures.of_run(run.path)
+        entry.reason = "; ".join(f"{failure.name}: {failure.change}" for failure in seen) or None
+    return record.publish()
+
+
+def main(argv: Sequence[str]) -> None:
+    """A job's own share: its run, printed for the script, or the page."""
+    path = Path(argv[0])
+    if len(argv) == 1:
+        records.verdict(collect(path))
+        return
+    run = run_of(_study(Record.read(path)), path.parents[2], argv[1], int(argv[2]))
+    rundir.prepare(run)
+    rundir.add_job(run.path, os.environ["SLURM_JOB_ID"], argv[3])
+    print(run.path)
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        main(sys.argv[1:])
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -2,15 +2,12 @@
 
     python -m launchers study min_o1 [--scale mini] [--seeds 0,1,2] [--only cell,cell] [--set key=value]
 
-`runs/studies/<family>/<time>-<hash>/` holds study.json (cells, runs and their states), report.html and logs/. The runs
-themselves lie where `make <recipe>` would put them, so that what is finished is found again at no cost and what was
-killed goes on. A cell that fails is recorded with its reason; those that need it are blocked; the others go on.
+What is finished is found again at no cost, and what was killed goes on. A cell that fails is recorded with its reason;
+those that need it are blocked; the others go on.
 """
 
 from __future__ import annotations
 
-import datetime
-import json
 import os
 import signal
 import subprocess
@@ -19,7 +16,6 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,107 +23,30 @@ from data_prep.errors import DataError
 from launchers import envs
 from launchers.errors import RunError, UserError
 from launchers.recipe.compose import Resolved
-from launchers.render import write
 from launchers.run import directory as rundir
 from launchers.run import events, upstream
 from launchers.run.directory import Run
 from launchers.run.execute import only_one
 from launchers.run.supervise import die_with_parent
-from launchers.study.spec import Study, check, metric_of
+from launchers.study import record as records
+from launchers.study.record import Entry, Record
+from launchers.study.spec import Study, check
 
-RECORD = "study.json"
-FEW_SEEDS = 3  # with fewer, chance in training can hardly be told from an effect
 _REASON = 300  # characters
-
-
-@dataclass
-class Entry:
-    """One cell with one seed. `run` is relative to the study's folder; `seconds` are what this command waited."""
-
-    cell: str
-    seed: int
-    status: str = "waiting"  # running, done, failed, blocked
-    reason: str | None = None
-    run: str | None = None
-    seconds: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.cell} seed {self.seed}"
-
-
-def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Path:
-    """The study's folder: the one of the same hash to go on with, or a new one. Writes nothing."""
-    root = out.absolute() / "studies" / study.family
-    digest = study.digest(resolved)
-    folders = sorted(root.glob(f"*-{digest}"))
-    return folders[-1] if folders else root / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{digest}"
-
-
-def warnings(study: Study) -> list[str]:
-    """What makes the study say less than it could."""
-    count = len(study.file.seeds)
-    if count >= FEW_SEEDS:
-        return []
-    plural = "s" * (count > 1)
-    return [f"{count} seed{plural}: with fewer than {FEW_SEEDS}, differences by chance look like effects"]
 
 
 def execute(study: Study, out: Path) -> dict[str, Any]:
     """Do the study, or what is left of it. Returns the record; raises UserError before anything is started."""
-    resolved = check(study, out)
-    path = locate(study, resolved, out)
-    for line in warnings(study):
+    record = records.locate(study, check(study, out), out)
+    for line in record.head["warnings"]:
         print(f"warning: {line}", file=sys.stderr)
-    with only_one(path, "study"):
-        work = _Work(study, out, path, head(study, resolved, path))
+    with only_one(record.path, "study"):
         try:
-            work.all()
+            _Work(study, out, record).all()
         except KeyboardInterrupt:
-            work.record("stopped")
+            record.publish("stopped")
             raise
-        return work.record("failed" if any(e.status != "done" for e in work.entries) else "done")
-
-
-def head(study: Study, resolved: dict[str, Resolved], path: Path) -> dict[str, Any]:
-    """study.json without its runs: what is asked, and what each cell's recipe became."""
-    cells = {}
-    for name in study.order():
-        settings = resolved[name].recipe.model_dump(mode="json")
-        cells[name] = {**study.file.cells[name].model_dump(mode="json"), "settings": settings}
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {
-        "family": study.family,
-        "scale": study.scale,
-        "created": _read(path).get("created", created),
-        "overrides": [f"{key}={text}" for key, text, _ in study.extra],
-        "warnings": warnings(study),
-        "by": study.file.by,
-        "metric": metric_of(next(iter(resolved.values()))).model_dump(),
-        "seeds": study.file.seeds,
-        "questions": [question.model_dump() for question in study.file.questions],
-        "cells": cells,
-    }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """study.json of a folder, {} where there is none."""
-    record = path / RECORD
-    return dict(json.loads(record.read_text())) if record.is_file() else {}
-
-
-def save(path: Path, head: dict[str, Any], status: str, entries: list[Entry]) -> dict[str, Any]:
-    """Write study.json; returns what is in it."""
-    record = {**head, "status": status, "runs": [asdict(entry) for entry in entries]}
-    write(path / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    return record
-
-
-def publish(path: Path, head: dict[str, Any], status: str, entries: list[Entry]) -> dict[str, Any]:
-    """Write study.json, and the report of what there is; returns the record with both paths."""
-    from launchers.study import page
-
-    record = save(path, head, status, entries)
-    return {"study": str(path), "report": str(page.build(path)), **record}
+        return record.publish()
 
 
 def after(study: Study, name: str, seed: int, needed: Mapping[str, Run]) -> Resolved:
@@ -140,21 +59,17 @@ def after(study: Study, name: str, seed: int, needed: Mapping[str, Run]) -> Reso
 class _Work:
     """The runs of a study, in order: seed by seed, so that what is there early covers all cells."""
 
-    def __init__(self, study: Study, out: Path, path: Path, head: dict[str, Any]) -> None:
-        self.study, self.out, self.path, self.head = study, out, path, head
-        self.entries = [Entry(cell, seed) for seed in study.file.seeds for cell in study.order()]
+    def __init__(self, study: Study, out: Path, record: Record) -> None:
+        self.study, self.out, self.record = study, out, record
         self._runs: dict[tuple[str, int], Run] = {}
-        before = {(run["cell"], run["seed"]): run["seconds"] for run in _read(path).get("runs", [])}
-        for entry in self.entries:
-            entry.seconds = before.get((entry.cell, entry.seed))
-
-    def record(self, status: str) -> dict[str, Any]:
-        """Write study.json, and the report of what there is."""
-        return publish(self.path, self.head, status, self.entries)
+        earlier = Record.read(record.path).entries if (record.path / records.RECORD).is_file() else []
+        seconds = {(entry.cell, entry.seed): entry.seconds for entry in earlier}
+        for entry in record.entries:
+            entry.seconds = seconds.get((entry.cell, entry.seed))
 
     def all(self) -> None:
         """Every run, also after another one failed."""
-        for entry in self.entries:
+        for entry in self.record.entries:
             if missing := [name for name in self.study.upstream(entry.cell) if (name, entry.seed) not in self._runs]:
                 entry.status = "blocked"
                 entry.reason = f"it needs {' and '.join(missing)} of seed {entry.seed}, which did not finish"
@@ -167,7 +82,7 @@ class _Work:
 
     def _print(self, entry: Entry, text: str) -> None:
         """A line for a run that begins or ends, with how far the study is."""
-        count = Counter(other.status for other in self.entries)
+        count = Counter(other.status for other in self.record.entries)
         left = count["waiting"] + count["running"]
         counts = f"{count['done']} done, {count['failed']} failed, {count['blocked']} blocked, {left} left"
         print(f"study: {entry} {text} ({counts})", file=sys.stderr, flush=True)
@@ -178,17 +93,17 @@ class _Work:
         resolved = after(self.study, entry.cell, entry.seed, needed)
         upstream.do_first(resolved, self.out)  # the recipe's own model_of, the same run for every seed
         run = rundir.locate(upstream.begun(resolved, self.out), self.out)
-        entry.run = os.path.relpath(run.path, self.path)
+        entry.run = os.path.relpath(run.path, self.record.path)
         if not run.finished:
             entry.status = "running"
-            save(self.path, self.head, "running", self.entries)
+            self.record.save("running")
             self._print(entry, "starts")
             self._start(entry, run)
         if rundir.finished(run.plan):
             entry.status = "done"
             self._runs[entry.cell, entry.seed] = run
             if not run.finished:
-                self.record("running")
+                self.record.publish("running")
         elif entry.status == "running":
             self._failed(entry, "it ended well, but not as done")
 
@@ -196,7 +111,7 @@ class _Work:
         """The run as `python -m launchers run` does it, ended with us; its output is in the study's logs."""
         rundir.prepare(run)
         past = sum(1 for _ in events.read(run.path))
-        log = self.path / "logs" / f"{entry.cell}-{entry.seed}.log"
+        log = self.record.path / "logs" / f"{entry.cell}-{entry.seed}.log"
         log.parent.mkdir(exist_ok=True)
         parent, began = os.getpid(), time.monotonic()
         with log.open("wb") as sink:
@@ -213,20 +128,10 @@ class _Work:
         entry.seconds = round((entry.seconds or 0) + time.monotonic() - began, 1)
         if status:
             lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
-            events_after = list(events.read(run.path))[past:]
-            errors = [*lines, *(event["error"] for event in events_after if event.get("error"))]
+            errors = [*lines, *(event["error"] for event in list(events.read(run.path))[past:] if event.get("error"))]
             reason = errors[-1].removeprefix("error: ") if errors else f"exit {status}"
             self._failed(entry, f"{reason} (log: {log})")
 
     def _failed(self, entry: Entry, reason: str) -> None:
         entry.status, entry.reason = "failed", textwrap.shorten(reason, _REASON, placeholder="…")
-        self.record("running")
-
-
-def verdict(record: dict[str, Any]) -> None:
-    """Raises RunError when runs failed or were blocked: each in a line."""
-    lost = [entry for entry in record["runs"] if entry["status"] != "done"]
-    if lost:
-        lines = [f"{entry['cell']} seed {entry['seed']} {entry['status']}: {entry['reason']}" for entry in lost]
-        count = f"{len(lost)} of {len(record['runs'])} runs did not finish; the same command tries them again"
-        raise RunError("\n".join([*lines, f"{count}: {record['report']}"]))
+        self.record.publish("running")

@@ -20,7 +20,7 @@ from launchers.errors import RunError, UserError
 from launchers.run import attempts, events, failures, stage, submit
 from launchers.run import directory as rundir
 from launchers.run import status as states
-from launchers.study import sweep
+from launchers.study import jobs, sweep
 from launchers.targets import slurm
 from tests.conftest import Repo
 from tests.launchers.conftest import Tool
@@ -223,7 +223,7 @@ def test_with_chain_a_job_requeues_itself_by_the_number_of_its_own_task(
 def test_a_grid_larger_than_the_clusters_arrays_is_refused(tool: Tool, tmp_path: Path) -> None:
     tool("scontrol", "echo 'MaxArraySize            = 2'")
     with pytest.raises(UserError, match="3 runs, and the cluster's MaxArraySize is 2"):
-        sweep.submit(sweep.Sweep(tmp_path, [None] * 3, []))  # type: ignore[list-item]
+        jobs.submit(jobs.Jobs(tmp_path, [], [], [None] * 3))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(("grid", "said"), [
