@@ -21,6 +21,7 @@ PEAK_SHARE = 0.40  # of peak FLOP/s; public dense SFT runs report 35 to 55 % wit
 CHARACTERS_PER_TOKEN = 3.0  # of mathematical English under BPE
 MANY_PASSES = 10  # published SFT takes 1 to 5, RL up to about 10
 REFERENCE_FREE = ("simpo", "orpo")
+TRAINED_BY_ADAPTERS = 0.02  # of the weights, generously
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,20 @@ def model_sizes(model: str, revision: str | None = None) -> Model | None:
     return Model(layers * block + embeddings, layers, hidden, read["vocab_size"], read["max_position_embeddings"])
 
 
-def _shards_weights(sharding: str) -> bool:
-    return "zero3" in sharding or "full_shard" in sharding
-
-
-def _state_bytes(sharding: str, world: int) -> float:
-    """Bytes per parameter on one GPU."""
+def _state_bytes(recipe: Recipe, backend: Backend, sharding: str, world: int) -> float:
+    """Bytes per parameter on one GPU, of all that outlives a step."""
+    whole_reference = recipe.method == "dpo" and not recipe.train.lora  # adapters need none, they are switched off
+    if backend.pure_bf16 and recipe.train.precision == "bf16":  # weights, gradients and moments, no master copy
+        return (2 + 2 * whole_reference + 6 * (TRAINED_BY_ADAPTERS if recipe.train.lora else 1)) / world
+    shards = world if "zero3" in sharding or "full_shard" in sharding else 1
+    state = 2 + 14 / world if "zero2" in sharding else 16 / shards
     if "offload" in sharding:
-        return 4 / world
-    if _shards_weights(sharding):
-        return 16 / world
-    if "zero2" in sharding:
-        return 2 + 14 / world
-    return 16
+        state = 4 / world
+    if recipe.train.lora:  # the other weights are frozen, in 2 bytes
+        return TRAINED_BY_ADAPTERS * state + 2 / shards
+    if backend.reference_beside and _has_reference(recipe) and "offload" not in sharding:
+        return state + 2 / shards
+    return state
 
 
 def estimate(plan: Plan) -> Estimate | None:
@@ -93,13 +95,7 @@ def estimate(plan: Plan) -> Estimate | None:
         offload = dict(leaves(recipe.native)).get("actor_rollout_ref.actor.fsdp_config.offload_policy")
         sharding = "full_shard, offload" if offload else "full_shard"
         engine = recipe.rollout.memory_share * machines.memory_gb if machines.device == "cuda" else 0.0
-    state, frozen = _state_bytes(sharding, machines.world), 2 / (machines.world if _shards_weights(sharding) else 1)
-    if backend.pure_bf16 and train.precision == "bf16":
-        state = _pure_bf16(recipe) / machines.world
-    elif train.lora:  # adapters are a few hundredths of the weights; the others are frozen, in 2 bytes
-        state = 0.02 * state + frozen
-    elif backend.reference_beside and _has_reference(recipe) and "offload" not in sharding:
-        state += frozen  # adapters need none, they are switched off
+    state = _state_bytes(recipe, backend, sharding, machines.world)
     tokens = train.micro_batch * _length(recipe)
     if recipe.method == "dpo":
         tokens *= 2  # both completions of a pair
@@ -169,16 +165,6 @@ def _logit_bytes(recipe: Recipe, backend: Backend) -> int:
         return 20 if _has_reference(recipe) else 12
     # bf16 logits and their fp32 copy in the loss; the fused loss goes through them in pieces
     return 0 if recipe.native.get("enable_liger_kernel") else 6
-
-
-def _pure_bf16(recipe: Recipe) -> float:
-    """Bytes per parameter: weights, gradients and moments in bf16, without a master copy.
-
-    Full DPO holds the reference model beside it; adapters need none, they are switched off.
-    """
-    trained = 0.02 if recipe.train.lora else 1.0
-    reference = 2 if recipe.method == "dpo" and not recipe.train.lora else 0
-    return 2 + reference + 6 * trained
 
 
 def _length(recipe: Recipe) -> int:

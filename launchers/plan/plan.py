@@ -110,17 +110,14 @@ def derive_batch(resolved: Resolved, machines: Hardware) -> Batch:
             return Batch(train.global_batch, micro, train.global_batch // (micro * world), world)
     per_pass = train.micro_batch * world
     processes = f"{world} GPU{'s' if world > 1 else ''}" if machines.gpus_per_node else "1 process"
-    below, above = train.global_batch // per_pass * per_pass, -(-train.global_batch // per_pass) * per_pass
+    below = train.global_batch // per_pass * per_pass
+    advice = f"train.global_batch {f'{below} or ' if below else ''}{below + per_pass}"
     micros = [m for m in range(1, min(train.global_batch // world, 4096) + 1) if train.global_batch % (m * world) == 0]
-    near = " or ".join(str(value) for value in (below, above) if value)
-    advice = f"train.global_batch {near}"
     if micros:
         closest = sorted(sorted(micros, key=lambda m: abs(m - train.micro_batch))[:4])
         advice += f", or train.micro_batch {', '.join(map(str, closest))}"
-    why = (
-        f"{train.global_batch} does not divide by micro_batch {train.micro_batch} × {processes} = {per_pass}: {advice}"
-    )
-    raise UserError(resolved.fault("train.global_batch", why))
+    why = f"{train.global_batch} does not divide by micro_batch {train.micro_batch} × {processes} = {per_pass}"
+    raise UserError(resolved.fault("train.global_batch", f"{why}: {advice}"))
 
 
 def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) -> Spec:

@@ -32,9 +32,8 @@ ELSEWHERE = {  # models that vLLM does not serve, and why
 
 def faults(resolved: Resolved, machines: Hardware, trains: bool = True) -> Iterator[Fault]:
     """What is wrong with the recipe's reward models; without `trains` there is nothing for a second judge to score."""
-    for name in SERVICES:
-        if (given := _given(resolved, name)) is not None:
-            yield from _faults(resolved, machines, name, given)
+    for name, given in _given(resolved).items():
+        yield from _faults(resolved, machines, name, given)
     if trains and _same_model(resolved):
         why = "is the reward model, whose over-optimisation it cannot show: take another model"
         yield resolved.fault("second_judge.model", why)
@@ -97,23 +96,23 @@ def _not_colocated(resolved: Resolved, machines: Hardware, name: str, given: Rew
 
 def _same_model(resolved: Resolved) -> bool:
     """Whether the second judge is, or without a revision may be, the reward model itself."""
-    given, judge = (_given(resolved, name) for name in SERVICES)
-    if given is None or judge is None:
+    both = _given(resolved)
+    if len(both) < len(SERVICES):
         return False
-    if given.url is not None and given.url.rstrip("/") == (judge.url or "").rstrip("/"):
+    urls = {(given.url or "").rstrip("/") for given in both.values()}
+    if len(urls) == 1 and urls != {""}:
         return True
     try:
-        models = [_model(resolved, name) for name in SERVICES]
-        if models[0].identity() == models[1].identity():
-            return True
+        models = [_model(resolved, name) for name in both]
+        same = models[0].identity() == models[1].identity()
     except (DataError, OSError):  # a fault of the one that is not there
         return False
-    return models[0].name == models[1].name and any(m.path is None and m.revision is None for m in models)
+    return same or (models[0].name == models[1].name and any(m.path is None and m.revision is None for m in models))
 
 
-def _given(resolved: Resolved, name: str) -> RewardModel | None:
-    given: RewardModel | None = getattr(resolved.recipe, name)
-    return given
+def _given(resolved: Resolved) -> dict[str, RewardModel]:
+    """The recipe's reward models by key."""
+    return {name: given for name in SERVICES if (given := getattr(resolved.recipe, name)) is not None}
 
 
 def training_asks(recipe: Recipe) -> bool:
@@ -140,14 +139,12 @@ def address(resolved: Resolved, name: str = "reward_model") -> str:
 
 def identities(resolved: Resolved) -> dict[str, Any]:
     """What tells the recipe's reward models from others of the same name: {"services": addresses}; {} without any."""
-    given = [address(resolved, name) for name in SERVICES if _given(resolved, name) is not None]
+    given = [address(resolved, name) for name in _given(resolved)]
     return {"services": given} if given else {}
 
 
 def _model(resolved: Resolved, name: str) -> Model:
-    given = _given(resolved, name)
-    assert given is not None
-    folder = resolved.path(f"{name}.model")
+    given, folder = _given(resolved)[name], resolved.path(f"{name}.model")
     return find_model(str(folder) if folder.is_dir() else given.model, given.revision, Path.cwd())
 
 
@@ -166,8 +163,10 @@ def filled(resolved: Resolved, params: Any) -> Any:
 
 def asked_in(params: Any) -> bool:
     """Whether parameters name the server."""
-    if isinstance(params, dict | list):
-        return any(asked_in(value) for value in (params.values() if isinstance(params, dict) else params))
+    if isinstance(params, dict):
+        params = list(params.values())
+    if isinstance(params, list):
+        return any(map(asked_in, params))
     return isinstance(params, str) and (params == KEY or params.startswith(SERVICE))
 
 
@@ -181,9 +180,8 @@ def colocated(resolved: Resolved, machines: Hardware) -> dict[str, Any] | None:
 
 def settings(resolved: Resolved, machines: Hardware) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and content of the files that launchers/run/service.py reads: reward_model.json, second_judge.json."""
-    for name in SERVICES:
-        if (given := _given(resolved, name)) is not None:
-            yield f"{name}.json", _settings(resolved, machines, name, given)
+    for name, given in _given(resolved).items():
+        yield f"{name}.json", _settings(resolved, machines, name, given)
 
 
 def _settings(resolved: Resolved, machines: Hardware, name: str, given: RewardModel) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Point = tuple[float, float]  # step, value
+Measure = Literal["acc", "reward"]
 # Metrics that a report shows, and how they begin where there are several. The others, some hundred in a step, are not
 # kept.
 WAITED = "timing_s/agent_loop/compute_score/mean"  # seconds that a completion waited for its score
@@ -54,7 +55,7 @@ class Training:
         """Curves by what follows the prefix in their metric's name."""
         return {key.removeprefix(prefix): points for key, points in self.curves.items() if key.startswith(prefix)}
 
-    def validations(self, measure: Literal["acc", "reward"] = "acc") -> dict[str, list[Point]]:
+    def validations(self, measure: Measure = "acc") -> dict[str, list[Point]]:
         """By benchmark the share of right answers, or the mean reward of benchmarks whose reward is no accuracy."""
         matches = ((VALIDATION.fullmatch(key), points) for key, points in self.curves.items())
         return {match[1]: points for match, points in matches if match and match[2] == measure}

@@ -90,14 +90,7 @@ def visible(value: Any) -> Any:
 
 
 FILTERS: dict[str, Callable[..., str]] = {
-    "count": count,
-    "number": number,
-    "signed": signed,
-    "span": span,
-    "figure": figure,
+    **{function.__name__: function for function in (count, number, signed, span, figure, heading, points, clock)},
     "measured": lambda value, metric=None: measured(value, metric).replace(" %", "\u00a0%"),
-    "heading": heading,
-    "points": points,
-    "clock": clock,
     "size": size_text,
 }

@@ -19,13 +19,11 @@ from launchers.render import environment
 from launchers.report import format as figures
 from launchers.report import plots
 from launchers.report.format import count
-from launchers.report.plots import Look, Whisker
+from launchers.report.plots import Whisker
 from launchers.report.results import Json, Results
 from launchers.report.sections import data as report_data
 from launchers.report.sections import online as report_online
 from launchers.report.sections import rollouts as report_rollouts
-from launchers.report.sections import spread as report_spread
-from launchers.report.sections import tokens as report_tokens
 from launchers.report.sections import training as report_training
 from launchers.report.verdict import metric, verdict, within
 
@@ -62,7 +60,7 @@ def from_template(name: str, values: Json) -> str:
     pages = environment().overlay(
         autoescape=True, finalize=figures.visible, keep_trailing_newline=False, undefined=ChainableUndefined
     )
-    pages.filters.update(figures.FILTERS, shown=lambda path: shown(Path(path)))
+    pages.filters.update(figures.FILTERS, shown=lambda path: shown(Path(path)), folded=folded)
     return pages.get_template(name).render(values) + "\n"
 
 
@@ -82,26 +80,24 @@ def page(run: Results) -> Json:
         **steps(run),
         "pipelines": {name: report_data.funnel(steps) for name, steps in run.pipelines.items()},
         "difficulties": {name: report_data.difficulty(steps) for name, steps in run.pipelines.items()},
-        "spreads": report_spread.section(run),
-        "tokens": report_tokens.section(run),
-        "training": report_training.section(run, {name: look(run, name) for name in {**run.losses, **run.pairs}}),
-        "online": report_online.section(run, {name: look(run, name) for name in run.online}),
-        "tasks": {t: [(n, look(run, n), r) for n in run.evals if (r := run.result(n, t))] for t in run.tasks},
+        "spreads": report_data.spreads(run),
+        "tokens": report_data.tokens(run),
+        "look": run.look,
+        "training": report_training.section(run),
+        "online": report_online.section(run),
+        "tasks": {t: [(n, r) for n in run.evals if (r := run.result(n, t))] for t in run.tasks},
         "eval_plots": eval_plots(run),
         "metrics": {task: metric(run, task) for task in run.tasks},
         "decodings": decodings(run),
         "published": published(run),
-        "comparisons": [(c, look(run, str(c.get("b")))) for c in run.comparisons],
+        "comparisons": run.comparisons,
         "difference_plots": difference_plots(run),
         "levels": levels(run),
         "samples": samples(run),
-        "rollouts": [
-            {**step, "rollouts": [(name, _folded(rollout)) for name, rollout in step["rollouts"]]}
-            for step in report_rollouts.section(run)
-        ],
+        "rollouts": report_rollouts.section(run),
         "times": times(run),
         "versions": versions(run),
-        "notes": [*report_online.notes(run), *report_tokens.notes(run), *run.notes],
+        "notes": [*report_online.notes(run), *report_data.notes(run), *run.notes],
     }
     log = parts["training"] or parts["online"]
     sources = {"data": parts["pipelines"], "a training log": log, "an evaluation": parts["tasks"]}
@@ -109,29 +105,16 @@ def page(run: Results) -> Json:
     return parts
 
 
-def look(run: Results, label: str) -> Look:
-    """How an evaluation or a training run is drawn, the same in every plot and table."""
-    if label in ("after", "train"):
-        return plots.AFTER
-    if label == "before" or label not in run.controls:
-        return plots.BEFORE
-    return plots.OTHERS[run.controls.index(label) % len(plots.OTHERS)]
-
-
 def tiles(run: Results) -> list[Json]:
     """The numbers of the first screen: each evaluation of the one task, or the last one of several."""
     if len(run.tasks) == 1:
-        task = run.tasks[0]
-        results = [(name, name, run.result(name, task), None) for name in run.evals]
+        tiles_of = [(name, name, run.result(name, run.tasks[0]), None) for name in run.evals]
     else:
         last = "after" if "after" in run.evals else next(iter(run.evals), "")
         before = "before" if last == "after" else ""
-        results = [(t, last, run.result(last, t), run.result(before, t).get("mean")) for t in run.tasks]
-    return [
-        {"head": head, "look": look(run, label), "result": result, "before": before_mean}
-        for head, label, result, before_mean in results
-        if result
-    ]
+        tiles_of = [(t, last, run.result(last, t), run.result(before, t).get("mean")) for t in run.tasks]
+    keys = ("head", "label", "result", "before")
+    return [dict(zip(keys, tile, strict=True)) for tile in tiles_of if tile[2]]
 
 
 def steps(run: Results) -> Json:
@@ -158,7 +141,7 @@ def eval_plots(run: Results) -> list[str]:
     """For each metric, means with intervals: a group per task, a line per evaluation, published numbers as one."""
     groups: dict[str, list[tuple[str, list[Whisker]]]] = {}
     for task in run.tasks:
-        lines = [_whisker(name, look(run, name), r) for name in run.evals if (r := run.result(name, task))]
+        lines = [_whisker(run, name, r) for name in run.evals if (r := run.result(name, task))]
         others = [row["values"].get(task) for row in published(run) if not row["ours"]] if run.comparable else []
         if known := [value for value in others if value is not None]:
             lines.append(Whisker("published", plots.PUBLISHED, known))
@@ -170,9 +153,8 @@ def eval_plots(run: Results) -> list[str]:
     ]
 
 
-def _whisker(name: str, looks: Look, result: Json) -> Whisker:
-    low, high = result.get("ci95") or (None, None)
-    return Whisker(name, looks, [result["mean"]], low, high)
+def _whisker(run: Results, name: str, result: Json) -> Whisker:
+    return Whisker(name, run.look(name), [result["mean"]], *(result.get("ci95") or ()))
 
 
 def published(run: Results) -> list[Json]:
@@ -195,7 +177,7 @@ def difference_plots(run: Results) -> list[str]:
         head, name = (pair, c["task"]) if len(run.tasks) > 1 else ("", pair)
         kind = c.get("metric") or figures.ACCURACY
         unit = "points" if kind["unit"] == "%" else figures.heading(kind)
-        whisker = Whisker(name, look(run, c["b"]), [c["difference"]], *c["ci95"])
+        whisker = Whisker(name, run.look(c["b"]), [c["difference"]], *c["ci95"])
         groups.setdefault(unit, {}).setdefault(head, []).append(whisker)
     title = "Paired differences with 95 % intervals"
     return [
@@ -218,38 +200,27 @@ def levels(run: Results) -> list[Json]:
         for level in dict.fromkeys(level for table in by.values() for level in table):
             results = {name: table.get(level) for name, table in by.items()}
             rows.append((level, max(r["prompts"] for r in results.values() if r), list(results.values())))
-            whiskers = [_whisker(name, look(run, name), r) for name, r in results.items() if r]
+            whiskers = [_whisker(run, name, r) for name, r in results.items() if r]
             groups.append((f"level {level}", whiskers))
         if rows:
             plot = plots.whiskers(f"level{i}", f"Accuracy on {task} by level", groups, "accuracy, %")
-            labels = [(name, look(run, name)) for name in by]
-            levels_of_tasks.append({"task": task, "plot": plot, "labels": labels, "rows": rows})
+            levels_of_tasks.append({"task": task, "plot": plot, "labels": list(by), "rows": rows})
     return levels_of_tasks
 
 
 def samples(run: Results) -> list[Json]:
-    """Scored rows of the last evaluation, right ones first, with their text cut to what a page can hold."""
+    """Scored rows of the last evaluation, right ones first."""
     label = "after" if run.paths("eval/after.samples.jsonl") else next(reversed(run.evals), "")
-    return [
-        {
-            **row,
-            "label": label,
-            "right": isinstance(score := row.get("score"), int | float) and score >= 1,
-            "prompt": [
-                (str(m.get("role")), _text(m.get("content"))) for m in row.get("prompt") or [] if isinstance(m, dict)
-            ],
-            "completion": _text(row.get("completion")),
-        }
-        for row in run.lines(f"eval/{label}.samples.jsonl")
-    ]
+    rows = []
+    for row in run.lines(f"eval/{label}.samples.jsonl"):
+        right = isinstance(score := row.get("score"), int | float) and score >= 1
+        messages = [message for message in row.get("prompt") or [] if isinstance(message, dict)]
+        rows.append({**row, "label": label, "right": right, "prompt": messages})
+    return rows
 
 
-def _folded(rollout: Json) -> Json:
-    return {**rollout, **{name: _text(rollout[name]) for name in ("prompt", "completion")}}
-
-
-def _text(value: Any) -> tuple[str, str]:
-    """(what is shown at once, all of it when that is more)."""
+def folded(value: Any) -> tuple[str, str]:
+    """(what is shown at once, all of it when that is more), cut to what a page can hold."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if len(text) <= OPEN_LIMIT + 100:
         return text, ""

@@ -27,6 +27,9 @@ HEAD = 1.45  # lines that a group's name takes, with the room below the group
 INK, MUTED, GRID, PAGE = "ink", "muted", "line", "page"
 
 
+Draw = Callable[["Axes", float], None]  # on axes of a drawing of this width
+
+
 @dataclass(frozen=True)
 class Look:
     """How one series looks everywhere: a CSS tone, a matplotlib marker, and its twin for legends in text."""
@@ -46,12 +49,22 @@ OTHERS = (Look("c1", "s", "■"), Look("c2", "^", "▲"), Look("c3", "v", "▼")
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: x and y of one length."""
+    """A curve of (step, value) points; values are multiplied by `scale`."""
 
     name: str
     look: Look
-    x: Sequence[float]
-    y: Sequence[float]
+    points: Sequence[tuple[float, float]]
+    scale: float = 1
+
+    @property
+    def x(self) -> list[float]:
+        """Steps."""
+        return [x for x, _ in self.points]
+
+    @property
+    def y(self) -> list[float]:
+        """Scaled values."""
+        return [self.scale * y for _, y in self.points]
 
 
 @dataclass(frozen=True)
@@ -72,36 +85,21 @@ _COLOUR = {tone: f"#0{i:x}fe0{i:x}" for i, tone in enumerate(_TONES)}
 
 
 def panel(
-    key: str,
-    title: str,
-    lines: Sequence[Series],
-    last: float,
-    marks: Sequence[float] = (),
-    zero: bool = False,
+    key: str, title: str, lines: Sequence[Series], last: float, marks: Sequence[float] = (), zero: bool = False,
     xlabel: str = "rollout step",
-) -> Markup:
+) -> Markup:  # fmt: skip
     """Curves over steps 0 to `last`, one drawing for all widths, whose axes stand where other panels' do.
 
     Looks without a marker are noisy curves: the running mean is drawn strong, and the first one's steps behind it.
     marks: steps with a vertical line. zero: the y axis shows 0.
     """
-
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter
 
     def draw(ax: Axes, _: float) -> None:
         for mark in marks:
             ax.axvline(mark, color=_COLOUR[MUTED], linewidth=0.8, linestyle=(0, (2, 2)))
-        for i, s in reversed(list(enumerate(lines))):  # the first on top
-            style: dict[str, Any] = {"color": _COLOUR[s.look.tone], "zorder": 3, "linewidth": 1.1 if i else 1.6}
-            if s.look.dashed:
-                style["linestyle"] = (0, (4, 2))
-            if s.look.marker or len(s.x) == 1:
-                ax.plot(s.x, s.y, **style, marker=s.look.marker or "o", markersize=4, clip_on=False)
-                continue
-            x, y = thinned(s.x, s.y)
-            if not i:
-                ax.plot(x, y, color=_COLOUR[s.look.tone], linewidth=0.8, alpha=0.35)
-            ax.plot(x, smooth(y), **style)
+        for i, line in reversed(list(enumerate(lines))):
+            _curve(ax, line, first=not i)  # on top
         if zero:
             low, high = (f([0, *(y for s in lines for y in s.y)]) for f in (min, max))
             room = 0.06 * (high - low)
@@ -109,13 +107,27 @@ def panel(
         elif all(y >= 0 for s in lines for y in s.y):
             ax.set_ylim(bottom=max(0.0, ax.get_ylim()[0]))
         ax.set_xlim(0, last or 1)
-        ax.set_xlabel(xlabel)
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
-        ax.yaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
+        ax.locator_params(axis="x", nbins=6, integer=True, steps=(1, 2, 5, 10))
+        ax.locator_params(axis="y", nbins=4, steps=(1, 2, 2.5, 5, 10))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}")))
+        ax.set_xlabel(xlabel)
         ax.grid(axis="y")
 
     return _panel(key, title, draw)
+
+
+def _curve(ax: Axes, line: Series, first: bool) -> None:
+    x, y, colour = line.x, line.y, _COLOUR[line.look.tone]
+    style: dict[str, Any] = {"color": colour, "zorder": 3, "linewidth": 1.6 if first else 1.1}
+    if line.look.dashed:
+        style["linestyle"] = (0, (4, 2))
+    if line.look.marker or len(x) == 1:
+        ax.plot(x, y, **style, marker=line.look.marker or "o", markersize=4, clip_on=False)
+        return
+    x, y = thinned(x, y)
+    if first:
+        ax.plot(x, y, color=colour, linewidth=0.8, alpha=0.35)
+    ax.plot(x, smooth(y), **style)
 
 
 def bars(key: str, title: str, histogram: Mapping[str, Any], xlabel: str) -> Markup:
@@ -137,7 +149,7 @@ def bars(key: str, title: str, histogram: Mapping[str, Any], xlabel: str) -> Mar
     return _panel(key, title, draw)
 
 
-def _panel(key: str, title: str, draw: Callable[[Any, float], None]) -> Markup:
+def _panel(key: str, title: str, draw: Draw) -> Markup:
     return Markup('<div class="plot">{}</div>').format(_svg(key, title, draw, *PANEL, edges=PANEL_EDGES))
 
 
@@ -190,7 +202,7 @@ def whiskers(
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
 
-    return _both(key, title, draw, lambda _: height)
+    return _both(key, title, draw, (height, height))
 
 
 def against_cost(
@@ -202,15 +214,14 @@ def against_cost(
         if start is not None:
             ax.axhline(start, color=_COLOUR[MUTED], linewidth=1, linestyle=(0, (4, 3)))
         for cost, point in points:
-            if point.low is not None and point.high is not None:
-                ax.plot([cost, cost], [point.low, point.high], color=_COLOUR[point.look.tone], linewidth=1.6)
+            ax.plot([cost, cost], [point.low, point.high], color=_COLOUR[point.look.tone], linewidth=1.6)
             ax.plot([cost], point.values, **_marker(point.look))
         ax.set_xlim(0, 1.08 * max(cost for cost, _ in points) or 1)
         ax.set_xlabel(f"{unit} of training")
         ax.set_ylabel(ylabel)
         ax.grid(axis="y")
 
-    return _both(key, f"{ylabel} over the cost of training", draw, lambda width: 215 if width == WIDE else 190)
+    return _both(key, f"{ylabel} over the cost of training", draw, (215, 190))
 
 
 def _whisker(ax: Axes, line: Whisker, y: float) -> None:
@@ -238,24 +249,14 @@ def _short(text: str, width: float) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _both(key: str, title: str, draw: Callable[[Any, float], None], height: Callable[[float], float]) -> Markup:
+def _both(key: str, title: str, draw: Draw, heights: tuple[float, float]) -> Markup:
     """The plot drawn for both widths; the style sheet shows one."""
-    drawn = [
-        Markup('<div class="{}">{}</div>').format(name, _svg(f"{key}-{name}", title, draw, width, height(width)))
-        for name, width in (("wide", WIDE), ("narrow", NARROW))
-    ]
-    return Markup('<figure class="plot">{}</figure>').format(Markup("").join(drawn))
+    drawn = (_svg(f"{key}-wide", title, draw, WIDE, heights[0]), _svg(f"{key}-narrow", title, draw, NARROW, heights[1]))
+    return Markup('<figure class="plot"><div class="wide">{}</div><div class="narrow">{}</div></figure>').format(*drawn)
 
 
-def _svg(
-    key: str,
-    title: str,
-    draw: Callable[[Any, float], None],
-    width: float,
-    height: float,
-    edges: tuple[float, float, float, float] | None = None,
-) -> Markup:
-    """edges: points left, right, below and above the axes; None leaves it to matplotlib."""
+def _svg(key: str, title: str, draw: Draw, width: float, height: float, edges: tuple[float, ...] = ()) -> Markup:
+    """edges: points left, right, below and above the axes; () leaves it to matplotlib."""
     from matplotlib import style
     from matplotlib.figure import Figure
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from launchers.report import curves
 from launchers.report.curves import Point, Training
+from launchers.report.plots import AFTER, BEFORE, OTHERS, Look
 
 Json = dict[str, Any]
 _ORDER = re.compile(r"^\d+-")
@@ -72,6 +73,12 @@ class Results:
         """Names of the control runs that were asked for, trained or evaluated."""
         named = {*(self.recipe.get("controls") or {}), *self.evals, *self.losses, *self.online}
         return sorted(named - {*FIRST, "train"})
+
+    def look(self, label: str) -> Look:
+        """How an evaluation or a training is drawn, the same in every plot and table."""
+        if label in ("after", "train"):
+            return AFTER
+        return OTHERS[self.controls.index(label) % len(OTHERS)] if label in self.controls else BEFORE
 
     @property
     def pipelines(self) -> dict[str, list[Json]]:

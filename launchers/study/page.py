@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from launchers.backends.shared import leaves
 from launchers.report import plots
@@ -33,14 +32,9 @@ def build(path: Path) -> Path:
 
 
 def render(numbers: Numbers) -> str:
-    """The page as text."""
-    return from_template("study.html.j2", page(numbers))
-
-
-def page(numbers: Numbers) -> Json:
-    """Everything the template shows, as plain values and finished plots."""
+    """The page as text: plain values and finished plots in a template."""
     record = numbers.record
-    return {
+    return from_template("study.html.j2", {
         "numbers": numbers,
         "record": record,
         "done": sum(entry["status"] == "done" for entry in record["runs"]),
@@ -49,7 +43,7 @@ def page(numbers: Numbers) -> Json:
         "questions": [_question(numbers, i, entry) for i, entry in enumerate(record["questions"])],
         "groups": groups(numbers),
         **settings(numbers),
-    }
+    })  # fmt: skip
 
 
 def _question(numbers: Numbers, index: int, question: Json) -> Json:
@@ -178,17 +172,13 @@ def pairs(numbers: Numbers, cells: Sequence[str]) -> list[tuple[str, str, Estima
     ]
 
 
-def _whisker(name: str, look: Look, estimate: Estimate) -> Whisker:
-    return Whisker(name, look, [estimate.mean], estimate.low, estimate.high)
-
-
 def _score_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
     """Score and pass@k of each cell, with the start."""
     groups = []
     for head, k in (("pass@1", 1), (f"pass@{numbers.k}", numbers.k))[: 1 + (numbers.k > 1)]:
-        lines = [_whisker(name, looks[name], e) for name in cells if (e := numbers.score(name, k))]
+        lines = [Whisker(name, looks[name], [e.mean], *e.ci95) for name in cells if (e := numbers.score(name, k))]
         if k == 1 and cells and (start := numbers.start(cells[0])):
-            lines.insert(0, _whisker("before training", plots.BEFORE, start))
+            lines.insert(0, Whisker("before training", plots.BEFORE, [start.mean], *start.ci95))
         groups.append((head if numbers.k > 1 else "", lines))
     title = f"{_capital(numbers.metric['name'])} with 95 % intervals"
     return plots.whiskers(f"score{index}", title, groups, heading(numbers.metric)) if cells else ""
@@ -198,7 +188,8 @@ def _gain_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[s
     """Gains where a cell was trained, and where not."""
     groups = []
     for head, of in (("trained on", numbers.trained), ("not trained on", numbers.untrained)):
-        lines = [_whisker(name, looks[name], e) for name in cells if (e := numbers.gain(name, of(name)))]
+        gains = {name: gain for name in cells if (gain := numbers.gain(name, of(name)))}
+        lines = [Whisker(name, looks[name], [gain.mean], *gain.ci95) for name, gain in gains.items()]
         groups += [(head, lines)] if lines else []
     title = "Gains with 95 % intervals"
     label = f"gain, {points(numbers.metric)}".rstrip(", ")
@@ -208,7 +199,7 @@ def _gain_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[s
 def _cost_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
     """Score against what training took."""
     dots = [
-        (cost, _whisker(name, looks[name], estimate))
+        (cost, Whisker(name, looks[name], [estimate.mean], *estimate.ci95))
         for name in cells
         if (cost := numbers.mean_cost(name)) is not None and (estimate := numbers.score(name))
     ]
@@ -220,10 +211,11 @@ def _cost_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[s
 def groups(numbers: Numbers) -> Json:
     """Score of every cell by level (or benchmark): heads, and a line per cell with what it was trained on."""
     heads = numbers.groups if len(numbers.groups) > 1 else []
-    rows = []
-    for name in numbers.cells if heads else ():
-        if numbers.seeds(name):
-            rows.append((name, [(numbers.score(name, 1, [head]), head in numbers.trained(name)) for head in heads]))
+    rows = [
+        (name, [(numbers.score(name, 1, [head]), head in numbers.trained(name)) for head in heads])
+        for name in numbers.cells
+        if heads and numbers.seeds(name)
+    ]
     counts = [sum(numbers.group(numbers.answers[key]) == head for key in numbers.questions) for head in heads]
     return {"heads": heads, "counts": counts, "rows": rows}
 
@@ -253,12 +245,9 @@ _NOT_SHOWN = ("eval.before", "expect", "extends", "from_run", "reference", "cont
 
 def _flat(settings: Json) -> dict[str, str]:
     """Dotted keys and values as text, without those that are not set."""
-    return {
-        key: ", ".join(map(str, value)) if isinstance(value, list) else _plain(value)
-        for key, value in leaves(settings)
-        if value not in (None, {}, []) and not key.startswith(_NOT_SHOWN)
-    }
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    flat = {}
+    for key, value in leaves(settings):
+        if value not in (None, {}, []) and not key.startswith(_NOT_SHOWN):
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            flat[key] = ", ".join(map(str, value)) if isinstance(value, list) else text
+    return flat

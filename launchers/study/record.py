@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from launchers import harnesses
 from launchers.errors import RunError
 from launchers.recipe.compose import Resolved
 from launchers.render import write
-from launchers.study.spec import Study, metric_of
+from launchers.study.spec import Study
 
 RECORD = "study.json"
 FEW_SEEDS = 3  # with fewer, chance in training can hardly be told from an effect
@@ -95,7 +96,7 @@ def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Record:
         "overrides": [f"{key}={text}" for key, text, _ in study.extra],
         "warnings": warnings(study),
         "by": study.file.by,
-        "metric": metric_of(next(iter(resolved.values()))).model_dump(),
+        "metric": harnesses.measured(next(iter(resolved.values())).eval.tasks).model_dump(),
         "seeds": study.file.seeds,
         "questions": [question.model_dump() for question in study.file.questions],
         "cells": cells,

@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from data_prep.sources import tasks
 from launchers import harnesses
 from launchers.checks import preflight
 from launchers.errors import Fault, UserError, did_you_mean, fail
@@ -38,9 +37,8 @@ _OWN = {
     "eval.before": "the study asks for it itself, where a cell starts from its recipe's model",
     "controls": "cells are each other's controls",
     "from_run": "name a cell: `from_run` beside `set`",
-    "revision": "follows from `model_of`",
-    "model": "follows from `model_of`",
 }
+_OF_MODEL = {"revision": "follows from `model_of`", "model": "follows from `model_of`"}
 
 
 class Cell(Strict):
@@ -107,22 +105,17 @@ class Study:
 
     def order(self) -> list[str]:
         """Cells, each after those that it needs, else as written. Needs a study without cycles."""
-        done: list[str] = []
 
-        def add(name: str) -> None:
-            for other in self.upstream(name):
-                add(other)
-            if name not in done:
-                done.append(name)
+        def chain(name: str) -> list[str]:
+            return [*(first for other in self.upstream(name) for first in chain(other)), name]
 
-        for name in self.file.cells:
-            add(name)
-        return done
+        return list(dict.fromkeys(name for cell in self.file.cells for name in chain(cell)))
 
     def overrides(self, name: str, seed: int, model: Path | None = None, run: Path | None = None) -> Overrides:
         """What a cell changes in its recipe, in order. `model` and `run` are what the cells it needs have left."""
         cell = self.file.cells[name]
-        settings = [setting for tree in self._sets(name) for setting in _settings(tree)] + list(self.extra)
+        given = [leaf for tree in self._sets(name) for leaf in _leaves(tree)]
+        settings = [(key, _text(leaf.plain()), f"--set {key}") for key, leaf in given] + list(self.extra)
         own: dict[str, Any] = {"train.seed": seed, "eval.before": cell.model_of is None, "controls": None}
         own |= {"model": str(model), "revision": None} if model else {}
         own |= {"from_run": str(run)} if run else {}
@@ -149,7 +142,7 @@ class Study:
         """A fault of a cell's recipe, at the line of the study file that causes it, where one does."""
         places = {option: option for _, _, option in self.extra}
         for tree in reversed(self._sets(name)):
-            places = {f"--set {dotted(path)}": leaf.where for path, leaf in _leaves(tree)} | places
+            places = {f"--set {key}": leaf.where for key, leaf in _leaves(tree)} | places
         line = self.tree.where_of(("cells", name))
         where = places.get(fault.where, line) if fault.where.startswith("--set ") or not fault.where else fault.where
         return Fault(where, f"cells.{name}: {fault.key}".rstrip(": "), fault.message)
@@ -174,17 +167,13 @@ def _text(value: Any) -> str:
     return json.dumps(value)
 
 
-def _leaves(tree: Tree) -> Iterator[tuple[tuple[str | int, ...], Tree]]:
-    """Scalars and lists with their keys; a list is replaced whole."""
+def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Tree]]:
+    """Scalars and lists with their dotted keys; a list is replaced whole."""
     for key, child in tree.value.items() if isinstance(tree.value, dict) else ():
         if isinstance(child.value, dict) and child.value:
-            yield from (((key, *path), leaf) for path, leaf in _leaves(child))
+            yield from _leaves(child, f"{prefix}{key}.")
         else:
-            yield (key,), child
-
-
-def _settings(tree: Tree) -> list[Setting]:
-    return [(dotted(p), _text(leaf.plain()), f"--set {dotted(p)}") for p, leaf in _leaves(tree)]
+            yield prefix + key, child
 
 
 def study_names() -> list[str]:
@@ -228,13 +217,13 @@ def load(
 
 def _names(study: Study) -> Iterator[Fault]:
     """Names of cells and recipes that there are not, and what is given twice."""
-    cells, recipes = study.file.cells, compose.recipe_names()
-    for name in study.file.recipes:
-        if name not in recipes:
-            yield _fault(study, ("recipes", name), f"no such recipe; {did_you_mean(name, recipes)}")
+    cells, known = study.file.cells, compose.recipe_names()
+    recipes = {("recipes", name): name for name in study.file.recipes}
+    recipes |= {("cells", name, "recipe"): cell.recipe for name, cell in cells.items()}
+    for place, recipe in recipes.items():
+        if recipe not in known:
+            yield _fault(study, place, f"no such recipe; {did_you_mean(recipe, known)}")
     for name, cell in cells.items():
-        if cell.recipe not in recipes:
-            yield _fault(study, ("cells", name, "recipe"), f"no such recipe; {did_you_mean(cell.recipe, recipes)}")
         for key, other in (("model_of", cell.model_of), ("from_run", cell.from_run)):
             if other is not None and other not in cells:
                 yield _fault(study, ("cells", name, key), f"no cell {other!r}; {did_you_mean(other, cells)}")
@@ -263,22 +252,21 @@ def _cycles(study: Study) -> Iterator[Fault]:
 def _set_faults(study: Study) -> Iterator[Fault]:
     """Settings that the study makes itself."""
     file = study.file
-    of_cells = [("cells", name, "set") for name in file.cells]
-    for path in (("set",), *(("recipes", name) for name in file.recipes), *of_cells):
-        tree = study.tree.at(path) or Tree({}, study.tree.where)
-        starts_elsewhere = path in of_cells and file.cells[path[1]].model_of is not None
-        for keys, leaf in _leaves(tree):
-            own = _own(dotted(keys))
-            if own and (own not in ("model", "revision") or starts_elsewhere):
-                yield Fault(leaf.where, dotted((*path, dotted(keys))), f"cannot be set: {_OWN[own]}")
+    places = {("set",): False} | {("recipes", name): False for name in file.recipes}
+    places |= {("cells", name, "set"): cell.model_of is not None for name, cell in file.cells.items()}
+    for place, starts_elsewhere in places.items():
+        for key, leaf in _leaves(study.tree.at(place) or Tree({}, study.tree.where)):
+            if why := _own(key, starts_elsewhere):
+                yield Fault(leaf.where, f"{dotted(place)}.{key}", f"cannot be set: {why}")
     for key, _, option in study.extra:
-        if (own := _own(key)) not in ("", "model", "revision"):
-            yield Fault(option, key, f"cannot be set: {_OWN[own]}")
+        if why := _own(key, starts_elsewhere=False):
+            yield Fault(option, key, f"cannot be set: {why}")
 
 
-def _own(key: str) -> str:
-    """The study's own key that a key is, or is below; "" for any other."""
-    return next((own for own in _OWN if key == own or key.startswith(f"{own}.")), "")
+def _own(key: str, starts_elsewhere: bool) -> str:
+    """Why the study sets a key, or one that it is below, itself; "" for any other."""
+    own = _OWN | (_OF_MODEL if starts_elsewhere else {})
+    return next((why for name, why in own.items() if key == name or key.startswith(f"{name}.")), "")
 
 
 def _fault(study: Study, path: tuple[str | int, ...], message: str) -> Fault:
@@ -332,11 +320,6 @@ def _twins(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
             yield _fault(study, ("cells", name), f"the same run as cell {first!r}: change a setting, or leave it out")
 
 
-def metric_of(resolved: Resolved) -> tasks.Metric:
-    """What the first of a recipe's benchmarks measures. All of a study's measure the same."""
-    return harnesses.measured(resolved.eval.tasks)
-
-
 def _judged_alike(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
     """Cells whose evaluations could not be compared."""
     first = next(iter(cells), "")
@@ -344,8 +327,9 @@ def _judged_alike(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
         if resolved.recipe.eval is None:
             yield _fault(study, ("cells", name), "its recipe has no `eval`: nothing to compare")
             continue
+        metric = harnesses.measured(resolved.eval.tasks)
         for task in resolved.eval.tasks if name == first else ():
-            if (other_metric := harnesses.measured([task])) != (metric := metric_of(resolved)):
+            if (other_metric := harnesses.measured([task])) != metric:
                 differs = f"{task} measures {other_metric.name}, {resolved.eval.tasks[0]} {metric.name}"
                 message = f"{differs}: a study compares one metric (the study's own `set`)"
                 yield study.placed(name, resolved.fault("eval.tasks", message))

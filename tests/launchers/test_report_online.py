@@ -12,7 +12,7 @@ from launchers.report import curves, plots
 from launchers.report import page as report
 from launchers.report.results import Results
 from launchers.report.sections import online as report_online
-from launchers.report.sections import thoughts
+from launchers.report.sections import rollouts
 from tests.launchers import made_up_run, test_report
 from tests.launchers.made_up_run import CONTROL, HOSTILE, TASKS, put
 from tests.launchers.test_report import Outline
@@ -40,8 +40,7 @@ def log(run, *steps, name="train", attempt="1"):
 
 
 def section(run):
-    results = Results(run)
-    return report_online.section(results, {name: report.look(results, name) for name in results.online})
+    return report_online.section(Results(run))
 
 
 def panel_titles(run):
@@ -216,7 +215,7 @@ def test_thought_and_answer_are_measured_by_the_recipes_format(tmp_path):
     log(tmp_path, (1, {"critic/score/mean": 0.5}))
     texts = {"<think>\nabcd\n</think>\n\nxy<|im_end|>": 2.0, "no marks": -1.0}
     put(tmp_path / "train/samples/1.jsonl", [{"output": text, "score": score} for text, score in texts.items()])
-    found = {title: curves for title, _, curves in thoughts.curves(Results(tmp_path))}
+    found = {title: curves for title, _, curves in rollouts.curves(Results(tmp_path))}
     assert found["Malformed"] == {"malformed": [(1, 50.0)]}
     assert found["Thought and answer"] == {"thought": [(1, 2.0)], "answer": [(1, 5.0)]}
     assert found["Reward by form"] == {"well-formed": [(1, 2.0)], "malformed": [(1, -1.0)]}
@@ -228,7 +227,7 @@ def test_answers_without_thoughts_are_measured_too(tmp_path, name, malformed):
     put(tmp_path / "resolved.json", {"thinking": name})
     texts = {"<response>\nxy\n</response><|im_end|>": 2.0, "no marks": -1.0}
     put(tmp_path / "train/samples/1.jsonl", [{"output": text, "score": score} for text, score in texts.items()])
-    found = {title: curves for title, _, curves in thoughts.curves(Results(tmp_path))}
+    found = {title: curves for title, _, curves in rollouts.curves(Results(tmp_path))}
     assert found["Malformed"] == {"malformed": [(1, malformed)]}
     assert list(found["Answer"]) == ["answer"]
     assert found["Reward by form"]["well-formed"]

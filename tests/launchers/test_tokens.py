@@ -22,7 +22,7 @@ from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.report import page
 from launchers.report.results import Results
-from launchers.report.sections import tokens as report_tokens
+from launchers.report.sections import data as report_data
 from launchers.run import directory as rundir
 from launchers.run import summary
 from launchers.run.directory import Run
@@ -413,4 +413,4 @@ def test_different_system_prompts_of_training_and_evaluation_show_in_plan_and_re
     (run.path / "train").mkdir(parents=True)
     found.write(run.path / "train")
     assert note in summary.facts(run.plan)["warnings"]
-    assert report_tokens.notes(Results(run.path)) == [note]
+    assert report_data.notes(Results(run.path)) == [note]

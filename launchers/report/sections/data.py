@@ -1,15 +1,26 @@
-"""The report's part on data: the funnel of a pipeline's steps, what was left out and why, mixtures, labels and cost."""
+"""The report's part on data: the funnel of a pipeline's steps, what was left out and why, mixtures, labels and cost;
+how samples of the questions spread; and the first rows as the trainer saw them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
+from launchers.report import plots
 from launchers.report.format import count
-from launchers.report.results import Json
+from launchers.report.results import Json, Results
 
 COUNTS_SHOWN = ("label", "difficulty", "rewrite", "length_pairs")  # steps whose counts are worth a line
 COUNTED = ("answers", "prompt_tokens", "completion_tokens")  # of a manifest's cost
+PARTS = ("samples", "pool", "choice", "pairs")
+PANELS = {
+    "pass_rates": ("Pass rate", "questions", "share of samples that are right"),
+    "spreads": ("Spread", "questions", "highest less lowest score"),
+    "scores": ("Scores", "samples", "score"),
+    "chosen": ("Scores of the chosen", "prompts", "score by which they were chosen"),
+    "margins": ("Margin", "pairs", "chosen less rejected score"),
+    "longer": ("Length", "pairs", "characters by which the chosen one is longer"),
+}
 
 
 def funnel(steps: Sequence[Json]) -> list[Json]:
@@ -102,3 +113,41 @@ def mixture(manifest: Json) -> list[Json]:
 def _share(category: str, source: str, asked: int | None, got: int, total: int) -> Json:
     share = 100 * got / total
     return {"category": category, "source": source, "asked": count(asked) if asked else "", "rows": got, "share": share}
+
+
+def spreads(run: Results) -> list[Json]:
+    """How often sampled questions are solved and which pairs came of them: of each pipeline its facts and panels."""
+    return [
+        {
+            "name": name,
+            **{part: spread.get(part) for part in PARTS},
+            "panels": [
+                {"title": title, "unit": unit, "plot": plots.bars(f"spread{at}-{key}", title, part[key], xlabel)}
+                for part in (spread.get(name) or {} for name in PARTS)
+                for key, (title, unit, xlabel) in PANELS.items()
+                if key in part
+            ],
+        }
+        for at, (name, spread) in enumerate(run.spreads.items())
+    ]
+
+
+def tokens(run: Results) -> list[Json]:
+    """What is trained on: of each training its name and its tokens.json, with counts and the first rows."""
+    return [
+        {"name": name or "the recipe", "inspected": inspected}
+        for name, inspected in _inspected(run).items()
+        if inspected.get("shown")
+    ]
+
+
+def notes(run: Results) -> list[str]:
+    """What is to be known of the rows, such as a system prompt that evaluation asks without."""
+    found = ((name, note) for name, inspected in _inspected(run).items() for note in inspected.get("notes", []))
+    return [f"{name}: {note}" if name else note for name, note in found]
+
+
+def _inspected(run: Results) -> dict[str, Json]:
+    """tokens.json of the recipe's training ("") and of each control."""
+    controls = {path.split("/")[1]: run.object(path) for path in run.paths("controls/*/train/tokens.json")}
+    return {"": run.object("train/tokens.json")} | controls

@@ -6,17 +6,17 @@ run did not log: that panel or line is left out.
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from launchers.report import plots
-from launchers.report.curves import WAITED, Point, Training
-from launchers.report.format import clock, count, number
+from launchers.report.curves import WAITED, Measure, Point, Training
+from launchers.report.format import clock, count
 from launchers.report.plots import Look, Series
 from launchers.report.results import Json, Results, label
-from launchers.report.sections import thoughts
-from launchers.report.sections.training import ends
+from launchers.report.sections import rollouts
+from launchers.report.sections.training import arrow, ends
 
 LINE, DASHES = "━", "┅"  # as the legend shows a curve
 TONES = ("after", "c1", "c2", "c3", "c4", "before")
@@ -33,14 +33,25 @@ PARTS_OF_A_STEP = (  # name, tone, the trainer's timers
 )
 
 
-def section(run: Results, looks: dict[str, Look]) -> Json | None:
-    """What the template shows of online RL; None when there is no log of any. looks: of each training, by name."""
+@dataclass(frozen=True)
+class Panel:
+    """One of the small multiples. zero: its y axis shows 0, and all zeros are not drawn. keys: it has a legend."""
+
+    title: str
+    unit: str
+    lines: Sequence[Series]
+    zero: bool = False
+    keys: bool = False
+
+
+def section(run: Results) -> Json | None:
+    """What the template shows of online RL; None when there is no log of any."""
     if not run.online:
         return None
     own = run.online.get("train")
-    drawn, flat = panels(run, looks)
+    drawn, flat = panels(run)
     return {
-        "runs": [(label(name), looks[name], _from_to(training)) for name, training in run.online.items()],
+        "runs": [(label(name), run.look(name), _from_to(training)) for name, training in run.online.items()],
         "panels": drawn,
         "flat": flat,
         "smoothed": max((len(t.first_of("critic/score/mean")) for t in run.online.values()), default=0) >= 24,
@@ -55,8 +66,7 @@ def notes(run: Results) -> list[str]:
     lines = []
     for name, training in run.online.items():
         whose = "Training" if name == "train" else f"Training of the control {name}"
-        if training.stopped:
-            stop = training.stopped
+        if stop := training.stopped:
             best = f" Its best validation was at step {stop['best_step']}." if stop.get("best_step") else ""
             lines.append(f"{whose} ended early at step {stop.get('step')}: {stop.get('why')}.{best}")
         lines += [f"{whose} {note}." for note in training.notes]
@@ -73,104 +83,113 @@ def notes(run: Results) -> list[str]:
 def _from_to(training: Training) -> str:
     """First and last tenth of a training, in a line."""
     parts = [f"{count(training.last)} steps"]
-    for name, curve, scale, digits in (
-        ("reward", training.first_of("critic/score/mean", "critic/rewards/mean"), 1, 2),
-        ("training accuracy", training.first_of("accuracy/train"), 100, 1),
-    ):
-        if curve:
-            first, last = (scale * value for value in ends(curve, 10))
-            parts.append(f"{name} {number(first, digits)} → {number(last, digits)}{' %' * (scale == 100)}")
-    for task, curve in training.validations().items():
-        (_, first), (_, last) = curve[0], curve[-1]
-        parts.append(f"{task} {number(100 * first)} → {number(100 * last)} %")
+    if rewards := training.first_of("critic/score/mean", "critic/rewards/mean"):
+        parts.append(arrow("reward", ends(rewards, 10), 2))
+    if shares := training.first_of("accuracy/train"):
+        parts.append(arrow("training accuracy", ends(shares, 10), percent=True))
+    validations = training.validations().items()
+    parts += [arrow(task, (curve[0][1], curve[-1][1]), percent=True) for task, curve in validations]
     return ", ".join(parts)
 
 
-def panels(run: Results, looks: dict[str, Look]) -> tuple[list[Json], list[str]]:
+def panels(run: Results) -> tuple[list[Json], list[str]]:
     """Small multiples that share their x axis, and the titles of those that are 0 in every step and not drawn."""
     drawn: list[Json] = []
     flat: list[str] = []
-    own = run.online.get("train", Training())
+    resumed = run.online.get("train", Training()).resumed
     last = max(training.last for training in run.online.values())
-
-    def add(title: str, unit: str, lines: Sequence[Series], zero: bool = False, keys: bool = False) -> None:
-        lines = [line for line in lines if line.x]
+    for panel in (*_validated(run), *_rewarded(run), *_optimised(run)):
+        lines = [line for line in panel.lines if line.points]
         if not lines:
-            return
-        if zero and not any(y for line in lines for y in line.y):
-            flat.append(title.lower())
-            return
-        plot = plots.panel(f"rl{len(drawn)}", f"{title} over rollout steps", lines, last, own.resumed, zero)
-        legend = [(line.name, line.look) for line in lines] if keys else []
-        drawn.append({"title": title, "unit": unit, "legend": legend, "plot": plot})
-
-    def runs(*metrics: str, scale: float = 1) -> list[Series]:
-        return [_series(name, _curve(looks[name]), t.first_of(*metrics), scale) for name, t in run.online.items()]
-
-    recipe = run.recipe
-    algorithm, limits, train = recipe.get("algorithm") or {}, recipe.get("rollout") or {}, recipe.get("train") or {}
-    summed = algorithm.get("loss") == "dr_grpo"  # then means over tokens are sums over a constant
-    for panel in accuracy(run, looks):
-        add(*panel)
-    for task in dict.fromkeys(task for t in run.online.values() for task in t.validations("reward")):
-        series = [_series(n, looks[n], t.validations("reward").get(task, [])) for n, t in run.online.items()]
-        add(f"Reward on {task}", "mean, validation", series)
-    add(
-        "Second judge",
-        "mean, the validation's samples",
-        [_series(name, looks[name], training.first_of("second_judge")) for name, training in run.online.items()],
-    )
-    reward = (run.recipe.get("reward") or {}).get("name")
-    unit = f"{reward}, mean of a step's completions" if reward else "mean of a step's completions"
-    add("Reward", unit, runs("critic/score/mean", "critic/rewards/mean"))
-    per_token = "nats, summed as in the loss" if summed else "nats per token"
-    unit = "nats per token" if algorithm.get("kl") == "reward" else per_token
-    add("KL to the initial model", unit, runs("actor/kl_loss", "actor/reward_kl_penalty"), zero=True)
-    entropy = "nats per token" if "actor/entropy" in own.curves else per_token
-    add("Entropy", entropy, runs("actor/entropy", "actor/entropy_loss"), zero=True)
-    add("Response length", "tokens", lengths(run, looks), keys=True)
-    add("Reward against length", "correlation of a step's completions", runs("reward/length_correlation"))
-    for title, unit, curves in thoughts.curves(run):
-        add(title, unit, [_series(name, _tone(i, "", LINE), points) for i, (name, points) in enumerate(curves.items())],
-            keys=len(curves) > 1)  # fmt: skip
-    tokens = limits.get("max_response_length")
-    reached = f"% of completions, at {count(tokens)} tokens" if tokens else "% of completions"
-    add("Truncated", reached, runs("outcome/at_limit", "response_length/clip_ratio", scale=100), zero=True)
-    add("Groups without variance", "% of groups, all scores equal",
-        runs("groups/zero_variance", scale=100), zero=True)  # fmt: skip
-    add("Sampler against trainer", "mean difference of log-probabilities, nats", runs("sampler/log_prob_difference"))
-    add("Effective sample size", "% of completions", runs("sampler/effective_sample_size", scale=100))
-    norm = train.get("max_grad_norm")
-    add("Gradient norm", f"before clipping at {norm:g}" if norm else "", runs("actor/grad_norm"), zero=True)
-    add("Clipped tokens", "% whose ratio left its bounds", runs("actor/pg_clipfrac", scale=100), zero=True)
-    add("Critic's loss", "", runs("critic/vf_loss"), zero=True)
-    add("Parts of the reward", "mean of a step's completions", reward_parts(run, own), keys=True)
+            continue
+        if panel.zero and not any(y for line in lines for y in line.y):
+            flat.append(panel.title.lower())
+            continue
+        title = f"{panel.title} over rollout steps"
+        plot = plots.panel(f"rl{len(drawn)}", title, lines, last, resumed, panel.zero)
+        legend = [(line.name, line.look) for line in lines] if panel.keys else []
+        drawn.append({"title": panel.title, "unit": panel.unit, "legend": legend, "plot": plot})
     return drawn, flat
 
 
-def _series(name: str, look: Look, points: Sequence[Point], scale: float = 1) -> Series:
-    return Series(label(name), look, [x for x, _ in points], [scale * y for _, y in points])
+def _dots(run: Results, curves: Mapping[str, Sequence[Point]], scale: float = 1) -> list[Series]:
+    """Curves of a few values, by training."""
+    return [Series(label(name), run.look(name), points, scale) for name, points in curves.items()]
 
 
-def _curve(look: Look) -> Look:
-    return Look(look.tone, "", LINE)
+def _steps(run: Results, *metrics: str, scale: float = 1) -> list[Series]:
+    """Of each training the first of these metrics that it logged in every step."""
+    lines = _dots(run, {name: training.first_of(*metrics) for name, training in run.online.items()}, scale)
+    return [replace(line, look=Look(line.look.tone, "", LINE)) for line in lines]
 
 
-def accuracy(run: Results, looks: dict[str, Look]) -> list[tuple[str, str, list[Series], bool, bool]]:
+def _validated(run: Results) -> Iterator[Panel]:
     """Training accuracy and each benchmark's validations: together in one panel, or with controls in one each."""
-    training = [_series(n, _curve(looks[n]), t.first_of("accuracy/train"), 100) for n, t in run.online.items()]
-    tasks = list(dict.fromkeys(task for t in run.online.values() for task in t.validations()))
+    training = _steps(run, "accuracy/train", scale=100)
     if list(run.online) == ["train"]:
-        curves = run.online["train"].validations()
-        dots = [_series(task, _tone(i, "o", "●", 1), curves[task], 100) for i, task in enumerate(tasks)]
-        return [
-            ("Accuracy", "%", [dataclasses.replace(line, name="training") for line in training] + dots, False, True)
-        ]
-    panels_of = [("Accuracy on training prompts", "%", training, False, False)]
-    for task in tasks:
-        lines = [_series(n, looks[n], t.validations().get(task, []), 100) for n, t in run.online.items()]
-        panels_of.append((f"Accuracy on {task}", "%, validation", lines, False, False))
-    return panels_of
+        curves = run.online["train"].validations().items()
+        dots = [Series(task, _tone(i, "o", "●", 1), points, 100) for i, (task, points) in enumerate(curves)]
+        yield Panel("Accuracy", "%", [replace(training[0], name="training"), *dots], keys=True)
+    else:
+        yield Panel("Accuracy on training prompts", "%", training)
+        for task, lines in _validations(run, "acc", 100):
+            yield Panel(f"Accuracy on {task}", "%, validation", lines)
+    for task, lines in _validations(run, "reward"):
+        yield Panel(f"Reward on {task}", "mean, validation", lines)
+    judged = {name: training.first_of("second_judge") for name, training in run.online.items()}
+    yield Panel("Second judge", "mean, the validation's samples", _dots(run, judged))
+
+
+def _validations(run: Results, measure: Measure, scale: float = 1) -> Iterator[tuple[str, list[Series]]]:
+    """Benchmarks, each with a line of each training."""
+    of = {name: training.validations(measure) for name, training in run.online.items()}
+    for task in dict.fromkeys(task for curves in of.values() for task in curves):
+        yield task, _dots(run, {name: curves.get(task, []) for name, curves in of.items()}, scale)
+
+
+def _rewarded(run: Results) -> Iterator[Panel]:
+    """What is optimised, the distance that it costs, and what becomes of the completions."""
+    algorithm, reward = run.recipe.get("algorithm") or {}, run.recipe.get("reward") or {}
+    own = run.online.get("train", Training())
+    unit = ", ".join(filter(None, (reward.get("name"), "mean of a step's completions")))
+    yield Panel("Reward", unit, _steps(run, "critic/score/mean", "critic/rewards/mean"))
+    summed = algorithm.get("loss") == "dr_grpo"  # then means over tokens are sums over a constant
+    per_token = "nats, summed as in the loss" if summed else "nats per token"
+    unit = "nats per token" if algorithm.get("kl") == "reward" else per_token
+    yield Panel("KL to the initial model", unit, _steps(run, "actor/kl_loss", "actor/reward_kl_penalty"), zero=True)
+    unit = "nats per token" if "actor/entropy" in own.curves else per_token
+    yield Panel("Entropy", unit, _steps(run, "actor/entropy", "actor/entropy_loss"), zero=True)
+    yield Panel("Response length", "tokens", lengths(run), keys=True)
+    correlated = _steps(run, "reward/length_correlation")
+    yield Panel("Reward against length", "correlation of a step's completions", correlated)
+    for title, unit, curves in rollouts.curves(run):
+        lines = [Series(part, _tone(i, "", LINE), points) for i, (part, points) in enumerate(curves.items())]
+        yield Panel(title, unit, lines, keys=len(curves) > 1)
+    tokens = (run.recipe.get("rollout") or {}).get("max_response_length")
+    unit = f"% of completions, at {count(tokens)} tokens" if tokens else "% of completions"
+    truncated = _steps(run, "outcome/at_limit", "response_length/clip_ratio", scale=100)
+    yield Panel("Truncated", unit, truncated, zero=True)
+
+
+def _optimised(run: Results) -> Iterator[Panel]:
+    """How well the updates go."""
+    norm = (run.recipe.get("train") or {}).get("max_grad_norm")
+    for title, unit, metric, scale, zero in (
+        ("Groups without variance", "% of groups, all scores equal", "groups/zero_variance", 100, True),
+        (
+            "Sampler against trainer",
+            "mean difference of log-probabilities, nats",
+            "sampler/log_prob_difference",
+            1,
+            False,
+        ),
+        ("Effective sample size", "% of completions", "sampler/effective_sample_size", 100, False),
+        ("Gradient norm", f"before clipping at {norm:g}" if norm else "", "actor/grad_norm", 1, True),
+        ("Clipped tokens", "% whose ratio left its bounds", "actor/pg_clipfrac", 100, True),
+        ("Critic's loss", "", "critic/vf_loss", 1, True),
+    ):
+        yield Panel(title, unit, _steps(run, metric, scale=scale), zero)
+    yield Panel("Parts of the reward", "mean of a step's completions", reward_parts(run), keys=True)
 
 
 def _tone(i: int, marker: str, glyph: str, first: int = 0) -> Look:
@@ -180,27 +199,25 @@ def _tone(i: int, marker: str, glyph: str, first: int = 0) -> Look:
     return Look(tones[i % len(tones)], marker, DASHES if dashed and not marker else glyph, dashed=dashed)
 
 
-def lengths(run: Results, looks: dict[str, Look]) -> list[Series]:
-    """Mean tokens: of this run also of right and of wrong completions."""
-    series = [
-        _series(n, _curve(looks[n]), t.first_of("response_length/mean")) for n, t in run.online.items() if n != "train"
-    ]
-    if own := run.online.get("train"):
-        parts = {"all": _curve(looks["train"])} | {p: Look(p, "", DASHES, dashed=True) for p in ("right", "wrong")}
-        curves = {part: own.first_of(f"response_length/{'mean' if part == 'all' else part}") for part in parts}
-        series = [_series(part, look, curves[part]) for part, look in parts.items()] + series
-    return series
+def lengths(run: Results) -> list[Series]:
+    """Mean tokens: of this run, which comes first, also of right and of wrong completions."""
+    means, own = _steps(run, "response_length/mean"), run.online.get("train")
+    if own is None:
+        return means
+    looks = {part: Look(part, "", DASHES, dashed=True) for part in ("right", "wrong")}
+    parts = [Series(part, look, own.first_of(f"response_length/{part}")) for part, look in looks.items()]
+    return [replace(means[0], name="all"), *parts, *means[1:]]
 
 
-def reward_parts(run: Results, own: Training) -> list[Series]:
+def reward_parts(run: Results) -> list[Series]:
     """This run's parts of a combined reward, with their weights."""
     asked = ((run.recipe.get("reward") or {}).get("params") or {}).get("parts") or []
     weights = {p.get("name") or p.get("reward"): p.get("weight", 1) for p in asked if isinstance(p, dict)}
     parts = []
-    for i, (part, points) in enumerate(own.below("reward/part/").items()):
+    for i, (part, points) in enumerate(run.online.get("train", Training()).below("reward/part/").items()):
         weight = weights.get(part)
         name = part if weight is None else f"{part} × {weight:g}" if weight else f"{part}, only watched"
-        parts.append(_series(name, _tone(i, "", LINE), points))
+        parts.append(Series(name, _tone(i, "", LINE), points))
     return parts if len(parts) > 1 else []
 
 
@@ -222,28 +239,23 @@ def step_time(own: Training) -> Json | None:
     testing = timers.get("testing", {})  # the one timer outside the step
     totals = {at: seconds + testing.get(at, 0) for at, seconds in timers["step"].items()}
     spent = sum(totals.values()) or 1
-    rows: list[Json] = []
+    parts = []
     for name, tone, keys in PARTS_OF_A_STEP:
         taken = {at: sum(timers.get(key, {}).get(at, 0) for key in keys) for at in totals}
-        seconds = [value for value in taken.values() if value > 0]
-        if seconds:
-            rows.append(_row(name, tone, seconds, spent, len(totals)))
+        parts.append((name, tone, [value for value in taken.values() if value > 0]))
         totals = {at: left - taken[at] for at, left in totals.items()}
-    rows.append(_row("the rest", "muted", [max(0.0, left) for left in totals.values()], spent, len(totals)))
-    waited = own.curves.get(WAITED)
-    speed = own.curves.get("perf/throughput")
+    parts.append(("the rest", "muted", [max(0.0, left) for left in totals.values()]))
+    waited, speed = own.curves.get(WAITED), own.curves.get("perf/throughput")
     return {
-        "rows": rows,
+        "rows": [
+            {"name": name, "look": Look(tone, "s", "■"), "median": _seconds(statistics.median(seconds)),
+             "share": 100 * sum(seconds) / spent, "times": len(seconds), "every": len(seconds) == len(totals)}
+            for name, tone, seconds in parts
+            if seconds
+        ],
         "median": clock(statistics.median(timers["step"].values())),
         "speed": count(statistics.median(y for _, y in speed)) if speed else "",
         "waited": _seconds(statistics.median(y for _, y in waited)) if waited else "",
-    }
-
-
-def _row(name: str, tone: str, seconds: Sequence[float], spent: float, steps: int) -> Json:
-    return {
-        "name": name, "look": Look(tone, "s", "■"), "median": _seconds(statistics.median(seconds)),
-        "share": 100 * sum(seconds) / spent, "times": len(seconds), "every": len(seconds) == steps,
     }  # fmt: skip
 
 

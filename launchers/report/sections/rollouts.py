@@ -1,7 +1,7 @@
 """The report's page of rollouts: completions sampled during training, with the value of each part of the reward.
 
 Of a few steps over the run the completion with the highest score, the one with the lowest, and one that a hash draws:
-where a reward is being gamed, it is seen here.
+where a reward is being gamed, it is seen here. Of more steps, in a thinking recipe, the curves of thoughts and answers.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
+from launchers.report.curves import Point
 from launchers.report.results import Json, Results
+from rewards.model.chat import without_end_token
+from rewards.thinking import thinking
 
-SHOWN = 6  # steps
+SHOWN, MEASURED = 6, 60  # steps at most: of completions, and of curves
 # Columns of the trainer's rollout files that are no part of a reward.
 _PLAIN = frozenset({"input", "output", "gts", "score", "step", "outcome", "id", "acc"})
 _STEP = re.compile(r"(\d+)\.jsonl$")
@@ -76,3 +79,31 @@ def _shown(row: Json) -> Json:
 def _is_part(name: str, value: Any) -> bool:
     """Whether a column is a reward's part: not one of the flags that only repeat the outcome."""
     return isinstance(value, int | float) and not name.startswith("is_")
+
+
+Curves = dict[str, list[Point]]
+
+
+def curves(run: Results, folder: str = "train/samples") -> list[tuple[str, str, Curves]]:
+    """(title, unit, curves by name) of thought, answer and reward; [] where the recipe has no thinking format."""
+    name = run.recipe.get("thinking")
+    if not name:
+        return []
+    form = thinking(name)
+    lengths: Curves = {"thought": [], "answer": []} if form.close else {"answer": []}
+    malformed: Curves = {"malformed": []}
+    rewards: Curves = {"well-formed": [], "malformed": []}
+    for step, rows in scored(run, MEASURED, folder):
+        parsed = [form.parse(without_end_token(str(row.get("output", "")), form.marks)) for row in rows]
+        for part, points in lengths.items():
+            points.append((step, fmean(len(getattr(each, part)) for each in parsed)))
+        broken = [bool(part.problems) for part in parsed]
+        malformed["malformed"].append((step, 100 * sum(broken) / len(broken)))
+        for kind, flag in (("well-formed", False), ("malformed", True)):
+            if scores := [_score(row) for row, is_broken in zip(rows, broken, strict=True) if is_broken == flag]:
+                rewards[kind].append((step, fmean(scores)))
+    return [
+        ("Thought and answer" if form.close else "Answer", "mean characters", lengths),
+        ("Malformed", f"% of completions that break the format {name}", malformed),
+        ("Reward by form", "mean", {kind: points for kind, points in rewards.items() if points}),
+    ]

@@ -14,40 +14,38 @@ from statistics import fmean
 from launchers.report import plots
 from launchers.report.curves import Point
 from launchers.report.format import count, number
-from launchers.report.plots import Look, Series
+from launchers.report.plots import Series
 from launchers.report.results import Json, Results, label
 
 MANY = 40  # steps that are drawn as a curve and not as dots
 
 
-def section(run: Results, looks: dict[str, Look]) -> Json | None:
-    """What the template shows; None without a training log. looks: of each training, by name."""
+def section(run: Results) -> Json | None:
+    """What the template shows; None without a training log."""
     if not run.losses and not run.pairs:
         return None
-    names = dict.fromkeys((*run.losses, *run.pairs))
-    held_out = {f"{name}, held out": dataclasses.replace(looks[name], marker="o") for name in run.held_out}
-    loss = [_series(name, looks[name], points) for name, points in run.losses.items()]
-    loss += [
-        Series(shown, look, *zip(*points, strict=True))
-        for (shown, look), points in zip(held_out.items(), run.held_out.values(), strict=True)
+    held_out = [
+        Series(f"{name}, held out", dataclasses.replace(run.look(name), marker="o"), points)
+        for name, points in run.held_out.items()
     ]
-    pairs = run.pairs.items()
-    margins = [_series(name, looks[name], curves["margin"]) for name, curves in pairs if "margin" in curves]
-    order = [_series(name, looks[name], curves["accuracy"], 100) for name, curves in pairs if "accuracy" in curves]
+    loss = [_series(run, name, points) for name, points in run.losses.items()]
+    margins = [_series(run, name, of["margin"]) for name, of in run.pairs.items() if "margin" in of]
+    order = [_series(run, name, of["accuracy"], 100) for name, of in run.pairs.items() if "accuracy" in of]
     panels = [
-        ("Loss", "dots: on held-out rows" if held_out else "", loss),
+        ("Loss", "dots: on held-out rows" if held_out else "", loss + held_out),
         ("Reward margin", "chosen less rejected", margins),
         ("Pairs in order", "%", order),
     ]
+    names = dict.fromkeys((*run.losses, *run.pairs))
     return {
-        "runs": [(label(name), looks[name], _summary(run, name)) for name in names],
+        "runs": [(label(name), run.look(name), _summary(run, name)) for name in names],
         "panels": [_panel(f"training{at}", *panel) for at, panel in enumerate(panels) if panel[2]],
     }
 
 
-def _series(name: str, look: Look, points: Sequence[Point], scale: float = 1) -> Series:
-    drawn = dataclasses.replace(look, marker="") if len(points) > MANY else look
-    return Series(name, drawn, [x for x, _ in points], [scale * y for _, y in points])
+def _series(run: Results, name: str, points: Sequence[Point], scale: float = 1) -> Series:
+    look = run.look(name)
+    return Series(name, dataclasses.replace(look, marker="") if len(points) > MANY else look, points, scale)
 
 
 def _panel(key: str, title: str, unit: str, lines: Sequence[Series]) -> Json:
@@ -58,18 +56,17 @@ def _panel(key: str, title: str, unit: str, lines: Sequence[Series]) -> Json:
 
 def _summary(run: Results, name: str) -> str:
     """First and last value of a training in a line, each the mean over a twentieth of the log."""
-    curves = {"loss": run.losses.get(name), **run.pairs.get(name, {})}
-    parts = []
-    for key, word, scale, digits in (
-        ("loss", "loss", 1, 3),
-        ("margin", "margin", 1, 3),
-        ("accuracy", "in order", 100, 1),
-    ):
-        if points := curves.get(key):
-            first, last = (number(scale * mean, digits) for mean in ends(points))
-            parts.append(f"{word} {first} → {last}{' %' * (scale == 100)}")
-    steps = f" in {count(run.losses[name][-1][0])} steps" if name in run.losses else ""
-    return f"{', '.join(parts)}{steps}"
+    loss, pairs = run.losses.get(name, []), run.pairs.get(name, {})
+    parts = [arrow("loss", ends(loss), 3) if loss else ""]
+    parts += [arrow("margin", ends(pairs["margin"]), 3) if "margin" in pairs else ""]
+    parts += [arrow("in order", ends(pairs["accuracy"]), percent=True) if "accuracy" in pairs else ""]
+    return ", ".join(filter(None, parts)) + (f" in {count(loss[-1][0])} steps" if loss else "")
+
+
+def arrow(what: str, values: tuple[float, float], digits: int = 1, percent: bool = False) -> str:
+    """First and last value, of shares in percent: in order 51.0 → 74.3 %."""
+    first, last = (number(100 * value if percent else value, digits) for value in values)
+    return f"{what} {first} → {last}{' %' * percent}"
 
 
 def ends(points: Sequence[Point], share: int = 20) -> tuple[float, float]:
