@@ -31,12 +31,10 @@ class Source:
             return True
         if self.hub is None or other.hub is None or self.hub.id != other.hub.id:
             return False
-        same = (self.is_test and other.is_test) or _part(self.hub) == _part(other.hub)
-        return same and not (self.filter and other.filter and self.filter != other.filter)
-
-
-def _part(hub: Hub) -> tuple[str | None, str | None, tuple[str, ...]]:
-    return hub.config, hub.split, hub.files
+        same = all(getattr(self.hub, key) == getattr(other.hub, key) for key in ("config", "split", "files"))
+        return (same or (self.is_test and other.is_test)) and not (
+            self.filter and other.filter and self.filter != other.filter
+        )
 
 
 def _task(name: str, filter_: Mapping[str, Any] | None = None) -> Source:

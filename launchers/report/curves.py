@@ -23,6 +23,7 @@ KEPT = frozenset({
     "actor/grad_norm", "actor/pg_clipfrac", "response_length/mean", "response_length/right", "response_length/wrong",
     "response_length/clip_ratio", "perf/throughput", "sampler/log_prob_difference",
     "sampler/effective_sample_size", "reward/length_correlation", WAITED,
+    "loss", "eval_loss", "rewards/margins", "accuracy",  # of SFT and DPO
 })  # fmt: skip
 KEPT_BELOW = re.compile(r"reward/part/|outcome/|val-core/|timing_s/[^/]+$")
 VALIDATION = re.compile(r"val-core/(.+)/(acc|reward)/mean@\d+", re.DOTALL)

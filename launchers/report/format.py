@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from data_prep.core.files import size_text
 
-ACCURACY: dict[str, Any] = {"name": "accuracy", "unit": "%", "higher_is_better": True}  # of results that name no metric
+Metric = Mapping[str, Any]  # name, unit, higher_is_better
+ACCURACY: Metric = {"name": "accuracy", "unit": "%", "higher_is_better": True}  # of results that name no metric
 # C0 and C1 controls, lone surrogates, and the marks that turn the direction of text: they hide text.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -23,17 +24,15 @@ def number(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def signed(value: float | None, metric: Mapping[str, Any] | None = None) -> str:
+def signed(value: float | None, metric: Metric = ACCURACY) -> str:
     """21.34 -> +21.3; -0.04 -> 0.0; of a metric in other units than percent with its digits."""
-    if value is None:
-        return "–"
-    text = number(value, _digits(value, metric))
-    if not text.strip("−0."):
+    text = figure(value, metric)
+    if value is not None and not text.strip("−0."):
         return text.lstrip("−")
-    return text if value < 0 else f"+{text}"
+    return text if value is None or value < 0 else f"+{text}"
 
 
-def span(interval: tuple[float, float] | list[float] | None, metric: Mapping[str, Any] | None = None) -> str:
+def span(interval: Sequence[float] | None, metric: Metric = ACCURACY) -> str:
     """[50.14, 57.4] -> 50.1 to 57.4."""
     if not interval:
         return "–"
@@ -41,31 +40,39 @@ def span(interval: tuple[float, float] | list[float] | None, metric: Mapping[str
     return f"{number(interval[0], digits)} to {number(interval[1], digits)}"
 
 
-def figure(value: float | None, metric: Mapping[str, Any] | None = None) -> str:
+def figure(value: float | None, metric: Metric = ACCURACY) -> str:
     """71.64 -> 71.6; of a metric in other units than percent with its digits."""
     return "–" if value is None else number(value, _digits(value, metric))
 
 
-def measured(value: float | None, metric: Mapping[str, Any] | None = None) -> str:
+def measured(value: float | None, metric: Metric = ACCURACY) -> str:
     """71.64 -> 71.6 %; of BLEU 0.2143 -> 0.214; of a score -10.64 points -> −10.6 points."""
-    return "–" if value is None else f"{figure(value, metric)} {(metric or ACCURACY)['unit']}".strip()
+    return "–" if value is None else f"{figure(value, metric)} {metric['unit']}".strip()
 
 
-def _digits(value: float, metric: Mapping[str, Any] | None) -> int:
+def _digits(value: float, metric: Metric) -> int:
     """Digits after the point: one of percent and of large numbers, three of small ones."""
-    return 1 if (metric or ACCURACY)["unit"] == "%" or abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    return 1 if metric["unit"] == "%" or abs(value) >= 10 else 2 if abs(value) >= 1 else 3
 
 
-def heading(metric: Mapping[str, Any] | None = None) -> str:
+def heading(metric: Metric) -> str:
     """The metric with its unit, as axes and columns are headed: accuracy, %."""
-    measure = metric or ACCURACY
-    return ", ".join(filter(None, (measure["name"], measure["unit"])))
+    return ", ".join(filter(None, (metric["name"], metric["unit"])))
 
 
-def points(metric: Mapping[str, Any] | None = None) -> str:
+def points(metric: Metric) -> str:
     """The unit of differences: points of percent, else the metric's own."""
-    unit = (metric or ACCURACY)["unit"]
-    return "points" if unit == "%" else str(unit)
+    return "points" if metric["unit"] == "%" else str(metric["unit"])
+
+
+def change(value: float, metric: Metric = ACCURACY) -> str:
+    """A difference with its unit: 3.21 -> +3.2 points."""
+    return f"{signed(value, metric)} {points(metric)}".strip()
+
+
+def sign(interval: Sequence[float]) -> int:
+    """1 or -1 where the interval excludes zero, else 0."""
+    return int(interval[0] > 0) - int(interval[1] < 0)
 
 
 def clock(seconds: float | None) -> str:
@@ -91,6 +98,6 @@ def visible(value: Any) -> Any:
 
 FILTERS: dict[str, Callable[..., str]] = {
     **{function.__name__: function for function in (count, number, signed, span, figure, heading, points, clock)},
-    "measured": lambda value, metric=None: measured(value, metric).replace(" %", "\u00a0%"),
+    "measured": lambda value, metric=ACCURACY: measured(value, metric).replace(" %", "\u00a0%"),
     "size": size_text,
 }

@@ -25,7 +25,7 @@ from launchers.report.sections import data as report_data
 from launchers.report.sections import online as report_online
 from launchers.report.sections import rollouts as report_rollouts
 from launchers.report.sections import training as report_training
-from launchers.report.verdict import metric, verdict, within
+from launchers.report.verdict import verdict, within
 
 TEXT_LIMIT = 6000  # characters of a prompt or completion that the page keeps
 OPEN_LIMIT = 400  # characters shown before the reader asks for more
@@ -38,12 +38,7 @@ def build(run_dir: Path) -> Path:
     """
     if not run_dir.is_dir():
         raise FileNotFoundError(f"{run_dir}: no such run directory")
-    return write_page(run_dir, render(Results(run_dir)))
-
-
-def render(run: Results) -> str:
-    """The page as text."""
-    return from_template("report.html.j2", page(run))
+    return write_page(run_dir, from_template("report.html.j2", page(Results(run_dir))))
 
 
 def write_page(folder: Path, text: str) -> Path:
@@ -87,7 +82,7 @@ def page(run: Results) -> Json:
         "online": report_online.section(run),
         "tasks": {t: [(n, r) for n in run.evals if (r := run.result(n, t))] for t in run.tasks},
         "eval_plots": eval_plots(run),
-        "metrics": {task: metric(run, task) for task in run.tasks},
+        "metric": run.metric,
         "decodings": decodings(run),
         "published": published(run),
         "comparisons": run.comparisons,
@@ -108,13 +103,14 @@ def page(run: Results) -> Json:
 def tiles(run: Results) -> list[Json]:
     """The numbers of the first screen: each evaluation of the one task, or the last one of several."""
     if len(run.tasks) == 1:
-        tiles_of = [(name, name, run.result(name, run.tasks[0]), None) for name in run.evals]
+        task = run.tasks[0]
+        tiles_of = [(name, name, task, run.result(name, task), None) for name in run.evals]
     else:
         last = "after" if "after" in run.evals else next(iter(run.evals), "")
         before = "before" if last == "after" else ""
-        tiles_of = [(t, last, run.result(last, t), run.result(before, t).get("mean")) for t in run.tasks]
-    keys = ("head", "label", "result", "before")
-    return [dict(zip(keys, tile, strict=True)) for tile in tiles_of if tile[2]]
+        tiles_of = [(t, last, t, run.result(last, t), run.result(before, t).get("mean")) for t in run.tasks]
+    keys = ("head", "label", "task", "result", "before")
+    return [tile for values in tiles_of if (tile := dict(zip(keys, values, strict=True)))["result"]]
 
 
 def steps(run: Results) -> Json:
@@ -146,9 +142,9 @@ def eval_plots(run: Results) -> list[str]:
         if known := [value for value in others if value is not None]:
             lines.append(Whisker("published", plots.PUBLISHED, known))
         group = (task if len(run.tasks) > 1 else "", lines)
-        groups.setdefault(figures.heading(metric(run, task)), []).append(group)
+        groups.setdefault(figures.heading(run.metric(task)), []).append(group)
     return [
-        plots.whiskers(_key("accuracy", i), f"{head}: means with 95 % intervals", own, head)
+        plots.whiskers(f"accuracy{i}", f"{head}: means with 95 % intervals", own, head)
         for i, (head, own) in enumerate(groups.items())
     ]
 
@@ -175,20 +171,14 @@ def difference_plots(run: Results) -> list[str]:
     for c in run.comparisons:
         pair = f"{c['a']} − {c['b']}"
         head, name = (pair, c["task"]) if len(run.tasks) > 1 else ("", pair)
-        kind = c.get("metric") or figures.ACCURACY
-        unit = "points" if kind["unit"] == "%" else figures.heading(kind)
+        unit = "points" if c["metric"]["unit"] == "%" else figures.heading(c["metric"])
         whisker = Whisker(name, run.look(c["b"]), [c["difference"]], *c["ci95"])
         groups.setdefault(unit, {}).setdefault(head, []).append(whisker)
     title = "Paired differences with 95 % intervals"
     return [
-        plots.whiskers(_key("difference", i), title, list(own.items()), f"difference, {unit}", zero=True)
+        plots.whiskers(f"difference{i}", title, list(own.items()), f"difference, {unit}", zero=True)
         for i, (unit, own) in enumerate(groups.items())
     ]
-
-
-def _key(name: str, i: int) -> str:
-    """Name of the i-th of several plots."""
-    return f"{name}{i}" if i else name
 
 
 def levels(run: Results) -> list[Json]:

@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import glob
 import json
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from launchers.report import curves
-from launchers.report.curves import Point, Training
+from launchers.report.curves import Training
+from launchers.report.format import ACCURACY, Metric
 from launchers.report.plots import AFTER, BEFORE, OTHERS, Look
 
 Json = dict[str, Any]
-_ORDER = re.compile(r"^\d+-")
 PREFERENCES = {"margin": "rewards/margins", "accuracy": "accuracy"}  # to the trainer's own names
 FIRST = {"before": 0, "after": 2}  # controls stand between
 
@@ -47,14 +47,17 @@ class Results:
         order = {task: i for i, task in enumerate(self.tasks)}
         pairs = [c for c in self.parse("compare.json") or [] if isinstance(c, dict)]
         self.comparisons = sorted(pairs, key=lambda c: order.get(c["task"], len(order)))
+        for comparison in self.comparisons:
+            comparison["metric"] = comparison.get("metric") or ACCURACY
         folders = {"train": "train"} | {Path(p).parts[1]: p for p in self.paths("controls/*/train")}
-        logs = {name: self.lines(f"{folder}/trainer_log.jsonl") for name, folder in folders.items()}
-        self.losses = {name: points for name, log in logs.items() if (points := self.curve(name, log, "loss"))}
-        self.held_out = {name: points for name, log in logs.items() if (points := self.curve(name, log, "eval_loss"))}
-        pairs_of = {name: self.preferences(name, folder, logs[name]) for name, folder in folders.items()}
+        logs = {name: self.log(name, folder).curves for name, folder in folders.items()}
+        self.losses = {name: log["loss"] for name, log in logs.items() if "loss" in log}
+        self.held_out = {name: log["eval_loss"] for name, log in logs.items() if "eval_loss" in log}
+        pairs_of = {name: {key: log[of] for key, of in PREFERENCES.items() if of in log} for name, log in logs.items()}
         self.pairs = {name: measures for name, measures in pairs_of.items() if measures}
         online = {name: self.training(name, folder) for name, folder in folders.items()}
         self.online = {name: training for name, training in online.items() if training.curves}
+        self.comparable = self.scale != "mini" and self.recipe.get("comparable", True) is not False  # with published
 
     @property
     def scale(self) -> str:
@@ -64,15 +67,15 @@ class Results:
         return str(self.run.get("scale") or self.plan.get("scale") or ("CPU" if written_for == "cpu" else "full"))
 
     @property
-    def comparable(self) -> bool:
-        """Whether published numbers mean anything beside this run's."""
-        return self.scale != "mini" and self.recipe.get("comparable", True) is not False
-
-    @property
     def controls(self) -> list[str]:
         """Names of the control runs that were asked for, trained or evaluated."""
         named = {*(self.recipe.get("controls") or {}), *self.evals, *self.losses, *self.online}
         return sorted(named - {*FIRST, "train"})
+
+    def metric(self, task: str) -> Metric:
+        """What a benchmark measures; accuracy where no evaluation names it."""
+        named: Iterator[Metric | None] = (self.result(label, task).get("metric") for label in self.evals)
+        return next(filter(None, named), ACCURACY)
 
     def look(self, label: str) -> Look:
         """How an evaluation or a training is drawn, the same in every plot and table."""
@@ -80,20 +83,14 @@ class Results:
             return AFTER
         return OTHERS[self.controls.index(label) % len(OTHERS)] if label in self.controls else BEFORE
 
-    @property
+    @cached_property
     def pipelines(self) -> dict[str, list[Json]]:
         """Step manifests in order, by pipeline."""
         steps: dict[str, list[Json]] = {}
         for path in self.paths("manifests/*/*.json"):
             if manifest := self.object(path):
-                steps.setdefault(_ORDER.sub("", Path(path).parts[1]), []).append(manifest)
+                steps.setdefault(without_number(Path(path).parts[1]), []).append(manifest)
         return steps
-
-    @property
-    def spreads(self) -> dict[str, Json]:
-        """How samples and pairs spread, by pipeline."""
-        files = {_ORDER.sub("", Path(path).stem): self.object(path) for path in self.paths("spreads/*.json")}
-        return {name: spread for name, spread in files.items() if spread}
 
     @property
     def tasks(self) -> list[str]:
@@ -107,30 +104,26 @@ class Results:
         result: Json = (self.evals.get(label, {}).get("tasks") or {}).get(task) or {}
         return result
 
-    def curve(self, name: str, entries: list[Json], key: str) -> list[Point]:
-        """(step, value) of a training log. A resumed run writes some steps twice: the later entry holds."""
-        points: dict[float, float] = {}
-        for entry in entries:
-            step, value = curves.number(entry.get("current_steps")), curves.number(entry.get(key))
-            if step is not None and value is not None:
-                points[step] = value
-        if broken := sum(not math.isfinite(value) for value in points.values()):
-            self.notes.append(f"{key} of {name} was not finite at {broken} of {len(points)} logged steps.")
-        return sorted((step, value) for step, value in points.items() if math.isfinite(value))
-
-    def preferences(self, name: str, folder: str, log: list[Json]) -> dict[str, list[Point]]:
-        """Reward margin and accuracy of a DPO training; the margin may be in trainer_state.json only."""
+    def log(self, name: str, folder: str) -> Training:
+        """An SFT or DPO training's log; reward margins may be in trainer_state.json only."""
+        entries = [{"step": e.get("current_steps"), "data": e} for e in self.each(f"{folder}/trainer_log.jsonl")]
         history = self.object(f"{folder}/trainer_state.json").get("log_history")
-        steps = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
-        entries = [*log, *({**entry, "current_steps": entry.get("step")} for entry in steps)]
-        curves_of = {key: self.curve(name, entries, of) for key, of in PREFERENCES.items()}
-        return {key: points for key, points in curves_of.items() if points}
+        for entry in history if isinstance(history, list) else ():
+            if isinstance(entry, dict):
+                margins = {key: entry.get(key) for key in PREFERENCES.values()}
+                entries.append({"step": entry.get("step"), "data": margins})
+        return self.merged(name, [entries])
+
+    def merged(self, name: str, attempts: Iterable[Iterable[Json]]) -> Training:
+        """A training from its attempts' entries, with a note for each metric that was not always finite."""
+        training = curves.merged(attempts)
+        for metric, (broken, logged) in training.broken.items():
+            self.notes.append(f"{metric} of {name} was not finite at {broken} of {logged} logged steps.")
+        return training
 
     def training(self, name: str, folder: str) -> Training:
         """An online RL training's log, attempts merged; empty when the folder holds none."""
-        training = curves.merged(self.each(path) for path in self.paths(f"{glob.escape(folder)}/metrics/*.jsonl"))
-        for metric, (broken, logged) in training.broken.items():
-            self.notes.append(f"{metric} of {name} was not finite at {broken} of {logged} logged steps.")
+        training = self.merged(name, map(self.each, self.paths(f"{glob.escape(folder)}/metrics/*.jsonl")))
         training.planned = curves.number(self.object(f"{folder}/planned.json").get("steps"))
         training.stopped = self.object(f"{folder}/stopped.json")
         means = self.object(f"{folder}/judged.json").get("means")
@@ -182,6 +175,11 @@ class Results:
                     yield value
         if torn:
             self.notes.append(f"{name}: {torn} unreadable line{'s' * (torn > 1)} skipped.")
+
+
+def without_number(name: str) -> str:
+    """A pipeline's name without its place in the order: 01-mix -> mix."""
+    return re.sub(r"^\d+-", "", name)
 
 
 def label(training: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from launchers.backends.shared import leaves
 from launchers.report import plots
-from launchers.report.format import figure, heading, measured, points, signed, span
+from launchers.report.format import change, figure, heading, measured, points, signed, span
 from launchers.report.page import from_template, write_page
 from launchers.report.plots import Look, Whisker
 from launchers.report.results import Json
@@ -78,7 +78,7 @@ def can_show(numbers: Numbers, cells: Sequence[str]) -> str:
     if not smallest:
         return ""
     count = min(len(numbers.seeds(name)) for name in cells)
-    amount = f"{figure(smallest, numbers.metric)} {points(numbers.metric)}".rstrip()
+    amount = change(smallest, numbers.metric).removeprefix("+")
     return f"Judging by the spread between seeds of one cell, {count} seeds can show a difference of {amount} or more."
 
 
@@ -98,7 +98,7 @@ def answers(numbers: Numbers, cells: Sequence[str]) -> list[str]:
         return f"{measured(e.mean, metric)} ({span(e.ci95, metric)})"
 
     def gained(e: Estimate) -> str:
-        return f"{signed(e.mean, metric)} {unit}".rstrip() + f" ({span(e.ci95, metric)}) per 1,000 {numbers.unit}"
+        return f"{change(e.mean, metric)} ({span(e.ci95, metric)}) per 1,000 {numbers.unit}"
 
     if len(cells) == 1 and (alone := numbers.score(cells[0])):
         return [f"No answer yet: only {cells[0]} has finished, with {metric['name']} {shown(alone)}."]
@@ -146,8 +146,8 @@ def carries_over(numbers: Numbers, cells: Sequence[str]) -> str:
         if gain is None:
             continue
         where = _listed(groups) if numbers.record["by"] == "task" else f"level {_listed(groups)}"
-        amount = f"{signed(gain.mean, numbers.metric)} {points(numbers.metric)}".rstrip()
-        words[gain.sign].append(f"{name} ({amount} on {where}, {span(gain.ci95, numbers.metric)})")
+        amount = f"{change(gain.mean, numbers.metric)} on {where}"
+        words[gain.sign].append(f"{name} ({amount}, {span(gain.ci95, numbers.metric)})")
     if not any(words.values()):
         return "No answer yet: no cell has a result on questions unlike those that it was trained on."
     phrases = {

@@ -68,15 +68,6 @@ class Record:
         return {"study": str(self.path), "report": str(page.build(self.path)), **record}
 
 
-def warnings(study: Study) -> list[str]:
-    """What makes the study say less than it could."""
-    count = len(study.file.seeds)
-    if count >= FEW_SEEDS:
-        return []
-    plural = "s" * (count > 1)
-    return [f"{count} seed{plural}: with fewer than {FEW_SEEDS}, differences by chance look like effects"]
-
-
 def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Record:
     """The study to go on with, found by its hash, or a new one: its runs waiting, seed by seed. Writes nothing."""
     root = out.absolute() / "studies" / study.family
@@ -87,14 +78,15 @@ def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Record:
     for name in study.order():
         settings = resolved[name].recipe.model_dump(mode="json")
         cells[name] = {**study.file.cells[name].model_dump(mode="json"), "settings": settings}
-    begun = (path / RECORD).is_file()
+    count, begun = len(study.file.seeds), (path / RECORD).is_file()
+    few = f"{count} seed{'s' * (count > 1)}: with fewer than {FEW_SEEDS}, differences by chance look like effects"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     head = {
         "family": study.family,
         "scale": study.scale,
         "created": Record.read(path).head["created"] if begun else now,
         "overrides": [f"{key}={text}" for key, text, _ in study.extra],
-        "warnings": warnings(study),
+        "warnings": [few] if count < FEW_SEEDS else [],
         "by": study.file.by,
         "metric": harnesses.measured(next(iter(resolved.values())).eval.tasks).model_dump(),
         "seeds": study.file.seeds,

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
@@ -100,7 +99,6 @@ class Numbers:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.record: Json = json.loads((path / "study.json").read_text())
-        self.metric: Json = self.record["metric"]
         self.cells: dict[str, Json] = self.record["cells"]
         self.outcomes: dict[str, dict[int, Outcome]] = {name: {} for name in self.cells}
         self.notes: list[str] = []
@@ -113,57 +111,21 @@ class Numbers:
             else:
                 self.outcomes[entry["cell"]][entry["seed"]] = outcome
                 self.notes += [f"{entry['cell']} seed {entry['seed']}: {note}" for note in outcome.notes]
+        finished = [outcome for seeds in self.outcomes.values() for outcome in seeds.values()]
+        self.unit = "GPU-seconds" if "cuda" in {outcome.device for outcome in finished} else "CPU-seconds"
 
-    @property
-    def finished(self) -> list[Outcome]:
-        """The outcomes of all cells and seeds."""
-        return [outcome for seeds in self.outcomes.values() for outcome in seeds.values()]
+        evaluations = [outcome.after for outcome in finished]
+        self.questions = sorted(set.intersection(*map(set, evaluations))) if evaluations else []  # that all hold
+        self.answers = evaluations[0] if evaluations else {}  # any evaluation's, for what they say of the questions
+        self.samples = min((answer.samples for answers in evaluations for answer in answers.values()), default=1)
+        every = [answer for o in finished for answer in (*o.after.values(), *o.before.values())]
+        self._bounded = all(0 <= answer.mean <= 1 for answer in every)
 
-    @cached_property
-    def questions(self) -> list[Key]:
-        """Questions that every evaluation holds."""
-        sets = [set(outcome.after) for outcome in self.finished]
-        return sorted(set.intersection(*sets)) if sets else []
-
-    @cached_property
-    def answers(self) -> dict[Key, Answer]:
-        """Any evaluation's answers, for what they say of the questions."""
-        return next((outcome.after for outcome in self.finished), {})
-
-    @property
-    def is_accuracy(self) -> bool:
-        """Whether scores are right or wrong answers, which pass@k counts."""
-        return bool(self.metric["name"] == "accuracy")
-
-    @property
-    def direction(self) -> int:
-        """1 where higher scores are better, else -1."""
-        return 1 if self.metric["higher_is_better"] else -1
-
-    @property
-    def scale(self) -> float:
-        """From scores to the metric's unit."""
-        return 100.0 if self.metric["unit"] == "%" else 1.0
-
-    @cached_property
-    def _bounded(self) -> bool:
-        answers = [answer for o in self.finished for answer in (*o.after.values(), *o.before.values())]
-        return all(0 <= answer.mean <= 1 for answer in answers)
-
-    @property
-    def k(self) -> int:
-        """The largest k of pass@k: samples of a question that every evaluation has; 1 of what is no accuracy."""
-        return self.samples if self.is_accuracy else 1
-
-    @property
-    def samples(self) -> int:
-        """Samples of a question that every evaluation has."""
-        return min((answer.samples for o in self.finished for answer in o.after.values()), default=1)
-
-    @property
-    def unit(self) -> str:
-        """What training is counted in."""
-        return "GPU-seconds" if "cuda" in {outcome.device for outcome in self.finished} else "CPU-seconds"
+        self.metric: Json = self.record["metric"]
+        self.is_accuracy = self.metric["name"] == "accuracy"  # right and wrong answers, which pass@k counts
+        self.k = self.samples if self.is_accuracy else 1  # the largest k of pass@k
+        self.direction = 1 if self.metric["higher_is_better"] else -1
+        self.scale = 100.0 if self.metric["unit"] == "%" else 1.0  # from scores to the metric's unit
 
     def seeds(self, *cells: str) -> list[int]:
         """Seeds that all these cells have finished with."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, variance
 
 from data_prep.evaluation.intervals import t_quantile, wilson
+from launchers.report.format import sign
 
 _NOTHING = 1e-12  # a standard error that only rounding made
 
@@ -42,7 +43,7 @@ class Estimate:
     @property
     def sign(self) -> int:
         """1 or -1 where the interval excludes zero, else 0."""
-        return int(self.low > 0) - int(self.high < 0)
+        return sign(self.ci95)
 
 
 def standard_error(table: Sequence[Sequence[float]]) -> tuple[float, int]:

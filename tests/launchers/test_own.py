@@ -11,7 +11,6 @@ import pytest
 from data_prep.evaluation import metrics
 from data_prep.evaluation.intervals import paired
 from launchers.report import page
-from launchers.report.results import Results
 from launchers.run import events
 from tests.conftest import Repo
 
@@ -134,7 +133,7 @@ def test_a_named_metric_has_its_unit_in_results_differences_and_report(tmp_path:
     difference = metrics._scaled(paired({"p": 21.4, "q": 21.4}, {"p": 14.1, "q": 14.3}), bleu, "difference")
     assert difference["difference"] == pytest.approx(0.072)
     (tmp_path / "compare.json").write_text(json.dumps([{"a": "after", "b": "before", "task": "tulu", **difference}]))
-    text = page.render(Results(tmp_path))
+    text = page.build(tmp_path).read_text()
     assert "BLEU on tulu" in text
     assert "from 0.142 to 0.214" in text
     assert "Accuracy" not in text

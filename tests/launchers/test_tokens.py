@@ -116,7 +116,7 @@ def test_every_trainer_tokenises_every_family_as_its_own_template_does(
         assert found["faults"] == [], family
         assert found["counts"]["sequences"] == 2
         left = "2 over data.max_prompt_length" if trainer == "verl" else "0 truncated at max_length"
-        assert left in Outline(page.render(Results(folder.parent))).words
+        assert left in Outline(page.build(folder.parent).read_text()).words
         shown = found["shown"][0]["tokens"]
         if trainer != "verl":
             trained = "".join(text for text, loss, _ in shown if loss)

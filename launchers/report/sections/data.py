@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from launchers.report import plots
 from launchers.report.format import count
-from launchers.report.results import Json, Results
+from launchers.report.results import Json, Results, without_number
 
 COUNTS_SHOWN = ("label", "difficulty", "rewrite", "length_pairs")  # steps whose counts are worth a line
 COUNTED = ("answers", "prompt_tokens", "completion_tokens")  # of a manifest's cost
@@ -117,6 +118,8 @@ def _share(category: str, source: str, asked: int | None, got: int, total: int) 
 
 def spreads(run: Results) -> list[Json]:
     """How often sampled questions are solved and which pairs came of them: of each pipeline its facts and panels."""
+    parsed = {without_number(Path(path).stem): run.object(path) for path in run.paths("spreads/*.json")}
+    files = {name: spread for name, spread in parsed.items() if spread}
     return [
         {
             "name": name,
@@ -128,7 +131,7 @@ def spreads(run: Results) -> list[Json]:
                 if key in part
             ],
         }
-        for at, (name, spread) in enumerate(run.spreads.items())
+        for at, (name, spread) in enumerate(files.items())
     ]
 
 

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import fmean
-from typing import Any
 
 from launchers.report.curves import Point
 from launchers.report.results import Json, Results
 from rewards.model.chat import without_end_token
 from rewards.thinking import thinking
 
+Curves = dict[str, list[Point]]
 SHOWN, MEASURED = 6, 60  # steps at most: of completions, and of curves
 # Columns of the trainer's rollout files that are no part of a reward.
 _PLAIN = frozenset({"input", "output", "gts", "score", "step", "outcome", "id", "acc"})
 _STEP = re.compile(r"(\d+)\.jsonl$")
 
 
-def section(run: Results, folder: str = "train/samples") -> list[Json]:
+def section(run: Results) -> list[Json]:
     """Steps with their three rollouts; [] where none was kept."""
     steps = []
-    for step, rows in scored(run, SHOWN, folder):
+    for step, rows in scored(run, SHOWN):
         chosen = {"best": max(rows, key=_score), "worst": min(rows, key=_score), "random": min(rows, key=_hash)}
         steps.append({
             "step": step,
@@ -38,19 +38,15 @@ def section(run: Results, folder: str = "train/samples") -> list[Json]:
     return steps
 
 
-def scored(run: Results, most: int, folder: str = "train/samples") -> Iterator[tuple[int, list[Json]]]:
+def scored(run: Results, most: int) -> Iterator[tuple[int, list[Json]]]:
     """At most so many steps that kept their rollouts, evenly apart, with those that have a score."""
-    numbered = {int(match[1]): path for path in run.paths(f"{folder}/*.jsonl") if (match := _STEP.search(path))}
-    for step in spread(sorted(numbered), most):
+    numbered = {int(match[1]): path for path in run.paths("train/samples/*.jsonl") if (match := _STEP.search(path))}
+    steps = sorted(numbered)
+    if len(steps) > most:  # the first and the last among them
+        steps = [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
+    for step in steps:
         if rows := [row for row in run.lines(numbered[step]) if isinstance(row.get("score"), int | float)]:
             yield step, rows
-
-
-def spread(steps: Sequence[int], most: int) -> list[int]:
-    """At most so many of the steps, the first and the last among them, evenly apart."""
-    if len(steps) <= most:
-        return list(steps)
-    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
 
 
 def _score(row: Json) -> float:
@@ -64,11 +60,12 @@ def _hash(row: Json) -> str:
 
 def _shown(row: Json) -> Json:
     output = str(row.get("output", ""))
-    parts = {name: value for name, value in row.items() if name not in _PLAIN and _is_part(name, value)}
+    numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
     return {
         "score": row["score"],
         "outcome": row.get("outcome"),
-        "parts": parts,
+        # flags that only repeat the outcome are no parts of the reward
+        "parts": {name: n for name, n in numbers.items() if name not in _PLAIN and not name.startswith("is_")},
         "prompt": str(row.get("input", "")),
         "completion": output,
         "words": len(output.split()),
@@ -76,15 +73,7 @@ def _shown(row: Json) -> Json:
     }
 
 
-def _is_part(name: str, value: Any) -> bool:
-    """Whether a column is a reward's part: not one of the flags that only repeat the outcome."""
-    return isinstance(value, int | float) and not name.startswith("is_")
-
-
-Curves = dict[str, list[Point]]
-
-
-def curves(run: Results, folder: str = "train/samples") -> list[tuple[str, str, Curves]]:
+def curves(run: Results) -> list[tuple[str, str, Curves]]:
     """(title, unit, curves by name) of thought, answer and reward; [] where the recipe has no thinking format."""
     name = run.recipe.get("thinking")
     if not name:
@@ -93,7 +82,7 @@ def curves(run: Results, folder: str = "train/samples") -> list[tuple[str, str, 
     lengths: Curves = {"thought": [], "answer": []} if form.close else {"answer": []}
     malformed: Curves = {"malformed": []}
     rewards: Curves = {"well-formed": [], "malformed": []}
-    for step, rows in scored(run, MEASURED, folder):
+    for step, rows in scored(run, MEASURED):
         parsed = [form.parse(without_end_token(str(row.get("output", "")), form.marks)) for row in rows]
         for part, points in lengths.items():
             points.append((step, fmean(len(getattr(each, part)) for each in parsed)))
