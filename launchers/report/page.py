@@ -100,8 +100,9 @@ def page(run: Results) -> Json:
     return parts
 
 
-def tiles(run: Results) -> list[Json]:
-    """The numbers of the first screen: each evaluation of the one task, or the last one of several."""
+def tiles(run: Results) -> list[tuple[str, str, str, Json, float | None]]:
+    """The first screen: each evaluation of the one task, or the last one of several; (head, label, task, result, mean
+    before)."""
     if len(run.tasks) == 1:
         task = run.tasks[0]
         tiles_of = [(name, name, task, run.result(name, task), None) for name in run.evals]
@@ -109,8 +110,7 @@ def tiles(run: Results) -> list[Json]:
         last = "after" if "after" in run.evals else next(iter(run.evals), "")
         before = "before" if last == "after" else ""
         tiles_of = [(t, last, t, run.result(last, t), run.result(before, t).get("mean")) for t in run.tasks]
-    keys = ("head", "label", "task", "result", "before")
-    return [tile for values in tiles_of if (tile := dict(zip(keys, values, strict=True)))["result"]]
+    return [tile for tile in tiles_of if tile[3]]
 
 
 def steps(run: Results) -> Json:
@@ -155,10 +155,8 @@ def _whisker(run: Results, name: str, result: Json) -> Whisker:
 
 def published(run: Results) -> list[Json]:
     """This run, what the recipe expects, and other systems: numbers by task; [] without published numbers."""
-    rows = [{"name": "expected of this recipe", "ours": False, "values": run.recipe.get("expect") or {}}]
-    for name, values in (run.recipe.get("reference") or {}).items():
-        rows.append({"name": name, "ours": False, "values": values})
-    rows = [row for row in rows if row["values"]]
+    theirs = {"expected of this recipe": run.recipe.get("expect"), **(run.recipe.get("reference") or {})}
+    rows = [{"name": name, "ours": False, "values": values} for name, values in theirs.items() if values]
     if rows and "after" in run.evals:
         ours = {task: run.result("after", task).get("mean") for task in run.tasks}
         rows.insert(0, {"name": "this run, after", "ours": True, "values": ours})

@@ -214,7 +214,8 @@ def against_cost(
         if start is not None:
             ax.axhline(start, color=_COLOUR[MUTED], linewidth=1, linestyle=(0, (4, 3)))
         for cost, point in points:
-            ax.plot([cost, cost], [point.low, point.high], color=_COLOUR[point.look.tone], linewidth=1.6)
+            if point.low is not None and point.high is not None:
+                ax.plot([cost, cost], [point.low, point.high], color=_COLOUR[point.look.tone], linewidth=1.6)
             ax.plot([cost], point.values, **_marker(point.look))
         ax.set_xlim(0, 1.08 * max(cost for cost, _ in points) or 1)
         ax.set_xlabel(f"{unit} of training")

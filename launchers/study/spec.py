@@ -30,6 +30,7 @@ from launchers.recipe.schema import ControlName, Strict
 from launchers.run.directory import DECIDES_NOTHING
 
 Setting = tuple[str, str, str]  # dotted key, text, option that gives it
+Keys = tuple[str | int, ...]  # a place in the study file
 # How cells are judged must not differ; completions may be of different lengths.
 _LIKE = ("tasks", "paths", "n", "temperature", "top_p", "seed", "limit")
 _OWN = {
@@ -218,11 +219,11 @@ def load(
 def _names(study: Study) -> Iterator[Fault]:
     """Names of cells and recipes that there are not, and what is given twice."""
     cells, known = study.file.cells, compose.recipe_names()
-    recipes = {("recipes", name): name for name in study.file.recipes}
+    recipes: dict[Keys, str] = {("recipes", name): name for name in study.file.recipes}
     recipes |= {("cells", name, "recipe"): cell.recipe for name, cell in cells.items()}
-    for place, recipe in recipes.items():
+    for path, recipe in recipes.items():
         if recipe not in known:
-            yield _fault(study, place, f"no such recipe; {did_you_mean(recipe, known)}")
+            yield _fault(study, path, f"no such recipe; {did_you_mean(recipe, known)}")
     for name, cell in cells.items():
         for key, other in (("model_of", cell.model_of), ("from_run", cell.from_run)):
             if other is not None and other not in cells:
@@ -252,7 +253,7 @@ def _cycles(study: Study) -> Iterator[Fault]:
 def _set_faults(study: Study) -> Iterator[Fault]:
     """Settings that the study makes itself."""
     file = study.file
-    places = {("set",): False} | {("recipes", name): False for name in file.recipes}
+    places: dict[Keys, bool] = {("set",): False, **{("recipes", name): False for name in file.recipes}}
     places |= {("cells", name, "set"): cell.model_of is not None for name, cell in file.cells.items()}
     for place, starts_elsewhere in places.items():
         for key, leaf in _leaves(study.tree.at(place) or Tree({}, study.tree.where)):
@@ -269,7 +270,7 @@ def _own(key: str, starts_elsewhere: bool) -> str:
     return next((why for name, why in own.items() if key == name or key.startswith(f"{name}.")), "")
 
 
-def _fault(study: Study, path: tuple[str | int, ...], message: str) -> Fault:
+def _fault(study: Study, path: Keys, message: str) -> Fault:
     return Fault(study.tree.where_of(path), dotted(path), message)
 
 
