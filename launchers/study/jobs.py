@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -32,7 +33,7 @@ from launchers.run.submit import refuse_second, submit_all
 from launchers.study import record as records
 from launchers.study import run as studying
 from launchers.study import spec
-from launchers.study.record import Entry, Record
+from launchers.study.record import Record
 from launchers.study.spec import Study
 from launchers.targets import slurm
 from launchers.targets.jobs import JobPart, job_parts
@@ -71,8 +72,9 @@ def prepare(study: Study, out: Path) -> Jobs:
     record.save("submitted")
     lines, last = list[list[str]](), dict[tuple[str, int], str]()
     for entry in record.entries:
-        if _finished(study, out, entry):
-            continue
+        with suppress(RunError):  # it has to wait for another cell
+            if run_of(study, out, entry.cell, entry.seed).finished:
+                continue
         plan, script = plans[entry.cell], f"{entry.cell}.sbatch"
         before = [last[key] for name in study.upstream(entry.cell) if (key := (name, entry.seed)) in last]
         for job in parts[entry.cell]:
@@ -105,13 +107,6 @@ def _as_one(jobs: Sequence[JobPart]) -> list[JobPart]:
     """One job for each part, with the most GPUs: how data steps of another run's samples divide is not known yet."""
     groups = [list(group) for _, group in groupby(jobs, key=lambda job: job.part)]
     return [replace(max(group, key=lambda job: job.gpus), name=group[0].part) for group in groups]
-
-
-def _finished(study: Study, out: Path, entry: Entry) -> bool:
-    try:
-        return run_of(study, out, entry.cell, entry.seed).finished
-    except RunError:
-        return False
 
 
 def write_script(path: Path, name: str, job: str, cell: str | None = None) -> None:

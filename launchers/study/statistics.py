@@ -29,7 +29,6 @@ class Estimate:
     low: float
     high: float
     seeds: int
-    questions: int
 
     def __neg__(self) -> Estimate:
         """The same difference the other way round."""
@@ -76,7 +75,7 @@ def score(table: Sequence[Sequence[float]], scale: float = 100.0) -> Estimate:
         low, high = wilson(mean, effective, _quantile(freedom))
     else:
         low, high = mean - _quantile(freedom) * error, mean + _quantile(freedom) * error
-    return Estimate(scale * mean, scale * low, scale * high, len(table), len(table[0]))
+    return Estimate(scale * mean, scale * low, scale * high, len(table))
 
 
 def change(
@@ -92,7 +91,7 @@ def change(
     low, high = mean - half, mean + half
     if bounded:
         low, high = max(-largest, low), min(largest, high)
-    return Estimate(scale * mean, scale * low, scale * high, len(table), len(table[0]))
+    return Estimate(scale * mean, scale * low, scale * high, len(table))
 
 
 def smallest_difference(means: Sequence[Sequence[float]], seeds: int) -> float | None:
