@@ -348,12 +348,12 @@ def study(
 
 def do_study(study: Study, out: Path, prepare: Callable[[Study, Path], Jobs] | None, dry: bool, as_json: bool) -> None:
     """A study or a sweep: here, or with `prepare` on Slurm (`dry`: only its submit lines)."""
-    from launchers.study import jobs, record, run
+    from launchers.study import jobs, run
 
     if prepare is None:
         done = run.execute(study, out)
         answer(as_json, done, lambda: print(done["report"]))
-        record.verdict(done)
+        run.verdict(done)
         return
     prepared = prepare(study, out)
     numbers = [] if dry else jobs.submit(prepared)

@@ -30,10 +30,9 @@ from launchers.run import directory as rundir
 from launchers.run import failures, upstream
 from launchers.run.directory import Run
 from launchers.run.submit import refuse_second, submit_all
-from launchers.study import record as records
 from launchers.study import run as studying
 from launchers.study import spec
-from launchers.study.record import Record
+from launchers.study.run import Record
 from launchers.study.spec import Study
 from launchers.targets import slurm
 from launchers.targets.jobs import JobPart, job_parts
@@ -63,7 +62,7 @@ def run_of(study: Study, out: Path, name: str, seed: int) -> Run:
 def prepare(study: Study, out: Path) -> Jobs:
     """Write the study's folder, with a script for each cell. Raises UserError."""
     resolved = spec.check(study, out)
-    record = records.locate(study, resolved, out)
+    record = studying.locate(study, resolved, out)
     path, plans, parts = record.path, dict[str, Plan](), dict[str, list[JobPart]]()
     for name in study.order():
         plan = plans[name] = _plan(study, out, name)
@@ -167,7 +166,7 @@ def main(argv: Sequence[str]) -> None:
     """A job's own share: its run, printed for the script, or the page."""
     path = Path(argv[0])
     if len(argv) == 1:
-        records.verdict(collect(path))
+        studying.verdict(collect(path))
         return
     run = run_of(_study(Record.read(path)), path.parents[2], argv[1], int(argv[2]))
     rundir.prepare(run)

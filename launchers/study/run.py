@@ -2,12 +2,15 @@
 
     python -m launchers study min_o1 [--scale mini] [--seeds 0,1,2] [--only cell,cell] [--set key=value]
 
-What is finished is found again at no cost, and what was killed goes on. A cell that fails is recorded with its reason;
-those that need it are blocked; the others go on.
+`runs/studies/<family>/<time>-<hash>/` holds study.json (cells, runs and their states), report.html and logs/. The runs
+themselves lie where `make <recipe>` would put them, so that what is finished is found again at no cost and what was
+killed goes on. A cell that fails is recorded with its reason; those that need it are blocked; the others go on.
 """
 
 from __future__ import annotations
 
+import datetime
+import json
 import os
 import signal
 import subprocess
@@ -16,28 +19,105 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.errors import DataError
-from launchers import envs
+from launchers import envs, harnesses
 from launchers.errors import RunError, UserError
 from launchers.recipe.compose import Resolved
+from launchers.render import write
 from launchers.run import directory as rundir
 from launchers.run import events, upstream
 from launchers.run.directory import Run
 from launchers.run.execute import only_one
 from launchers.run.supervise import die_with_parent
-from launchers.study import record as records
-from launchers.study.record import Entry, Record
 from launchers.study.spec import Study, check
 
+RECORD = "study.json"
+FEW_SEEDS = 3  # with fewer, chance in training can hardly be told from an effect
 _REASON = 300  # characters
+
+
+@dataclass
+class Entry:
+    """One cell with one seed. `run` is relative to the study's folder; `seconds` are what this command waited."""
+
+    cell: str
+    seed: int
+    status: str = "waiting"  # running, done, failed, blocked
+    reason: str | None = None
+    run: str | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.cell} seed {self.seed}"
+
+
+@dataclass
+class Record:
+    """study.json: `head` is what is asked and what each cell's recipe became, `entries` are the runs."""
+
+    path: Path
+    head: dict[str, Any]
+    entries: list[Entry]
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """What a study's folder holds."""
+        head = json.loads((path / RECORD).read_text())
+        return cls(path, head, [Entry(**entry) for entry in head["runs"]])
+
+    def save(self, status: str) -> dict[str, Any]:
+        """Write study.json; returns what is in it."""
+        record = {**self.head, "status": status, "runs": [asdict(entry) for entry in self.entries]}
+        write(self.path / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        return record
+
+    def publish(self, status: str = "") -> dict[str, Any]:
+        """Write study.json, and the report of what there is; returns the record with both paths.
+
+        Without a status the study has ended: well where all runs are done.
+        """
+        from launchers.study import page
+
+        ended = "done" if all(entry.status == "done" for entry in self.entries) else "failed"
+        record = self.save(status or ended)
+        return {"study": str(self.path), "report": str(page.build(self.path)), **record}
+
+
+def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Record:
+    """The study to go on with, found by its hash, or a new one: its runs waiting, seed by seed. Writes nothing."""
+    root = out.absolute() / "studies" / study.family
+    digest = study.digest(resolved)
+    folders = sorted(root.glob(f"*-{digest}"))
+    path = folders[-1] if folders else root / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{digest}"
+    cells = {}
+    for name in study.order():
+        settings = resolved[name].recipe.model_dump(mode="json")
+        cells[name] = {**study.file.cells[name].model_dump(mode="json"), "settings": settings}
+    count, begun = len(study.file.seeds), (path / RECORD).is_file()
+    few = f"{count} seed{'s' * (count > 1)}: with fewer than {FEW_SEEDS}, differences by chance look like effects"
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    head = {
+        "family": study.family,
+        "scale": study.scale,
+        "created": Record.read(path).head["created"] if begun else now,
+        "overrides": [f"{key}={text}" for key, text, _ in study.extra],
+        "warnings": [few] if count < FEW_SEEDS else [],
+        "by": study.file.by,
+        "metric": harnesses.measured(next(iter(resolved.values())).eval.tasks).model_dump(),
+        "seeds": study.file.seeds,
+        "questions": [question.model_dump() for question in study.file.questions],
+        "cells": cells,
+    }
+    return Record(path, head, [Entry(cell, seed) for seed in study.file.seeds for cell in study.order()])
 
 
 def execute(study: Study, out: Path) -> dict[str, Any]:
     """Do the study, or what is left of it. Returns the record; raises UserError before anything is started."""
-    record = records.locate(study, check(study, out), out)
+    record = locate(study, check(study, out), out)
     for line in record.head["warnings"]:
         print(f"warning: {line}", file=sys.stderr)
     with only_one(record.path, "study"):
@@ -62,7 +142,7 @@ class _Work:
     def __init__(self, study: Study, out: Path, record: Record) -> None:
         self.study, self.out, self.record = study, out, record
         self._runs: dict[tuple[str, int], Run] = {}
-        earlier = Record.read(record.path).entries if (record.path / records.RECORD).is_file() else []
+        earlier = Record.read(record.path).entries if (record.path / RECORD).is_file() else []
         seconds = {(entry.cell, entry.seed): entry.seconds for entry in earlier}
         for entry in record.entries:
             entry.seconds = seconds.get((entry.cell, entry.seed))
@@ -135,3 +215,12 @@ class _Work:
     def _failed(self, entry: Entry, reason: str) -> None:
         entry.status, entry.reason = "failed", textwrap.shorten(reason, _REASON, placeholder="…")
         self.record.publish("running")
+
+
+def verdict(record: dict[str, Any]) -> None:
+    """Raises RunError when runs failed or were blocked: each in a line."""
+    lost = [entry for entry in record["runs"] if entry["status"] != "done"]
+    if lost:
+        lines = [f"{entry['cell']} seed {entry['seed']} {entry['status']}: {entry['reason']}" for entry in lost]
+        count = f"{len(lost)} of {len(record['runs'])} runs did not finish; the same command tries them again"
+        raise RunError("\n".join([*lines, f"{count}: {record['report']}"]))

@@ -23,7 +23,7 @@ from launchers.recipe.compose import Overrides
 from launchers.render import write
 from launchers.run import directory as rundir
 from launchers.run import upstream
-from launchers.study import record as records
+from launchers.study import run as studying
 from launchers.study import spec
 from launchers.study.jobs import Jobs, own_line, write_script
 from launchers.study.spec import Setting, Study, StudyFile
@@ -66,7 +66,7 @@ def study_of(name: str, grid: Sequence[str], scale: str | None = None, extra: Se
 
 def prepare(study: Study, out: Path) -> Jobs:
     """Write the directories of all runs and of the sweep: an array for each part, and the page. Raises UserError."""
-    record = records.locate(study, spec.check(study, out), out)
+    record = studying.locate(study, spec.check(study, out), out)
     resolved = [study.resolve(entry.cell, entry.seed) for entry in record.entries]
     runs = [rundir.locate(upstream.begun(recipe, out), out) for recipe in resolved]
     chains = [job_parts(run.plan) for run in runs]
