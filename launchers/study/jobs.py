@@ -156,7 +156,8 @@ def collect(path: Path) -> dict[str, Any]:
         except RunError as error:
             entry.status, entry.reason = "blocked", str(error)
             continue
-        entry.run, entry.status = os.path.relpath(run.path, path), "done" if run.finished else "failed"
+        entry.status = "done" if run.finished else "failed"
+        entry.run = os.path.relpath(run.path, path) if run.path.exists() else None
         seen = [] if run.finished else failures.of_run(run.path)
         entry.reason = "; ".join(f"{failure.name}: {failure.change}" for failure in seen) or None
     return record.publish()
