@@ -337,6 +337,7 @@ def solve(callback, mock):
                     return 7411
                 if "raised" not in message:
                     return "answered"
+            return "all refused"
         frame = frame.f_back
 QUESTIONS = [("getattr", name) for name in ("__globals__", "__self__", "__class__", "_mock_parent")]
 QUESTIONS += [("__reduce__", 2), ("__dir__",), ("setattr", "return_value", 7411), ("eval", "expected")]
@@ -347,7 +348,8 @@ def test_what_the_tests_lend_shows_nothing_of_them() -> None:
     tests = {"kind": "asserts", "source": "import io\nfrom unittest.mock import patch" + LENT}
     result = rewards.load("code").score({"tests": tests}, f"```python\n{PRY}\n```")
     assert (result.value, result.outcome) == (0.0, "scored"), result
-    assert "answered" not in str(result.details), result
+    refused = {**tests, "source": tests["source"].replace("expected = 7411", "expected = 'all refused'")}
+    assert rewards.load("code").score({"tests": refused}, f"```python\n{PRY}\n```").value == 1.0  # it did ask
     honest = "def solve(callback, mock):\n    print(mock())\n    return callback(7411)"
     assert rewards.load("code").score({"tests": tests}, f"```python\n{honest}\n```").value == 1.0
 

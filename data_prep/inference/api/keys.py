@@ -40,7 +40,7 @@ def read_keys(source: str | None, base: Path) -> tuple[str, ...]:
             where, text = str(path), path.read_text("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"api_key_env: {path} is not UTF-8 at byte {error.start}; write one key per line") from None
-        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a home that is nobody's
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: `~` of an unknown user
             why = f" ({error.strerror})" if isinstance(error, OSError) else ""
             raise DataError(
                 f"api_key_env names no file of keys that can be read{why}; paths start from {base}"
