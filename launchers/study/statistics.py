@@ -98,11 +98,11 @@ def smallest_difference(means: Sequence[Sequence[float]], seeds: int) -> float |
     """Smallest difference of two cells that `seeds` seeds can show at 95 %, from the chance in training alone.
 
     `means[cell]` are mean scores of that cell's seeds: t · s · √(2 / seeds), with s² the variance between seeds of one
-    cell, pooled over cells. None where no cell has two seeds.
+    cell, pooled over cells. None where no cell has two seeds, or `seeds` is 0.
     """
     repeated = [of_cell for of_cell in means if len(of_cell) > 1]
     freedom = sum(len(of_cell) - 1 for of_cell in repeated)
-    if not freedom:
+    if not freedom or not seeds:
         return None
     pooled = sum((len(of_cell) - 1) * variance(of_cell) for of_cell in repeated) / freedom
     return _quantile(freedom) * math.sqrt(2 * pooled / seeds)

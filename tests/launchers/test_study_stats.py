@@ -81,6 +81,7 @@ def test_smallest_difference_by_hand():
     assert study_stats.smallest_difference([[1, 3], [5]], 1) == pytest.approx(12.706 * 2, abs=1e-2)  # t(1) × √(2 × 2)
     assert study_stats.smallest_difference([[1], [5]], 1) is None
     assert study_stats.smallest_difference([], 0) is None
+    assert study_stats.smallest_difference([[1, 3], []], 0) is None  # a cell that has not begun
 
 
 @pytest.mark.parametrize("effect", [0.0, 6.0])
