@@ -35,6 +35,7 @@ READY_S = 300.0  # for tasks to start, and for Ray's nodes to have joined
 LOOK_EVERY_S, GONE_S = 0.5, 3.0
 FIRST_PORT, JOBS, BLOCK = 20_000, 600, 20  # below the ports that the kernel hands out (32,768), a block for each job
 BY_HAND = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+LOOPBACK = "127."
 TAIL = 40  # lines of another node's log that are shown when it fails
 
 
@@ -47,7 +48,11 @@ def main(argv: Sequence[str]) -> int:
     hosts = _output("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
     if len(hosts) < nodes:
         return _error(f"the allocation has {len(hosts)} nodes, {nodes} are needed")
-    address = own_address(_node_address(hosts[1]))
+    other = _node_address(hosts[1])
+    address = own_address(other)
+    if address.startswith(LOOPBACK) and not other.startswith(LOOPBACK):  # of a Slurm on one host, its own words
+        reason = "Correct /etc/hosts, or set network_interface in the site profile"
+        return _error(f"{other} has the loopback address {address} here, where no other node can be reached. {reason}")
     first = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % JOBS * BLOCK
     (port,) = free_ports(1, first, BLOCK)
     base = Path(os.environ.get("POSTTRAIN_LOG") or "nodes.log")

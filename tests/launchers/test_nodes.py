@@ -76,6 +76,17 @@ def test_torchrun_gets_rank_address_and_port_of_the_allocation_and_never_a_defau
         assert "'VLLM_HOST_IP': '127.0.0.1'" in text
 
 
+def test_a_node_whose_name_means_the_loopback_interface_is_refused(
+    allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tool("scontrol", 'if [ "$2" = hostnames ]; then printf "n0\\nn1\\n"; else echo "NodeAddr=localhost Port=1"; fi')
+    tool("srun", EACH_NODE)
+    assert nodes.main(["torchrun", "2", "8", "--", "true"]) == 1
+    said = capfd.readouterr()
+    assert "error: localhost has the loopback address 127.0.0.1 here" in said.out
+    assert "srun" not in said.err
+
+
 def test_the_failure_of_another_node_is_shown_with_its_log(
     allocation: None, tool: Tool, capfd: pytest.CaptureFixture[str]
 ) -> None:
