@@ -1,16 +1,16 @@
-"""Run, read or plan a pipeline.
+"""Run, inspect or plan a pipeline.
 
-    python -m data_prep run  SPEC.json [--steps load,score]   runs those steps, or what is left of them
-                             [--engine serial|processes|ray] [--workers 8]    where, in place of what the spec says
+    python -m data_prep run  SPEC.json [--steps load,score]   runs all steps or these, resuming unfinished work
+                             [--engine serial|processes|ray] [--workers 8]    overrides the spec's execution
     python -m data_prep rows SPEC.json [--step score]         prints a finished step's rows as JSON lines
     python -m data_prep plan SPEC.json                        prints each step's state as JSON
     python -m data_prep drops SPEC.json [--step load] [--reason "not JSON"]   prints dropped rows as JSON lines
     python -m data_prep steps [NAME]                          prints all steps, or one with parameters and examples
     python -m data_prep schema                                prints the JSON schema of data.yaml
-    python -m data_prep size  [.cache/steps]                  prints what the cache holds, by kind of step
-    python -m data_prep prune [.cache/steps] --unused-days 30 [--dry-run]     removes steps that no run has used
+    python -m data_prep size  [.cache/steps]                  prints the size of the cache by kind of step
+    python -m data_prep prune [.cache/steps] --unused-days 30 [--dry-run]     removes steps unused for 30 days
 
-Exit status: 0 done, 2 user error, 3 a limit was passed (too many unusable rows), 130 interrupted.
+Exit status: 0 done, 2 user error, 3 a limit was exceeded (too many unusable rows), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ class OfSpec(Options):
 
 
 class Run(OfSpec):
-    steps: str | None = Field(None, description="comma-separated names; all by default")
+    steps: str | None = Field(None, description="comma-separated names; by default all")
     engine: Literal["serial", "processes", "ray"] | None = None
-    workers: int | None = Field(None, description="shards at once")
+    workers: int | None = Field(None, description="shards processed in parallel")
 
 
 class Rows(OfSpec):
-    step: str | None = Field(None, description="name of a step; the last by default")
+    step: str | None = Field(None, description="name of a step; by default the last")
 
 
 class Drops(OfSpec):
-    step: str | None = Field(None, description="name of a step; all by default")
+    step: str | None = Field(None, description="name of a step; by default all")
     reason: str | None = Field(None, description="only rows dropped for this reason")
 
 
 class Steps(Options):
-    name: str | None = Field(None, json_schema_extra=POSITIONAL, description="a kind of step; all by default")
+    name: str | None = Field(None, json_schema_extra=POSITIONAL, description="a kind of step; by default all")
 
 
 class Cache(Options):
@@ -57,8 +57,8 @@ class Cache(Options):
 
 
 class Prune(Cache):
-    unused_days: float = Field(30.0, description="since a run last made or read a step")
-    dry_run: bool = Field(False, description="only say what would be removed")
+    unused_days: float = Field(30.0, description="days since a run last created or read the step")
+    dry_run: bool = Field(False, description="only print what would be removed")
 
 
 def _run(args: Run, progress: Progress) -> str:
@@ -82,7 +82,7 @@ def _plan(args: OfSpec, progress: Progress) -> str:
 
 
 def _drops(args: Drops, progress: Progress) -> str:
-    """Dropped rows, each with the input row of its id where the step before still has it."""
+    """Dropped rows, each with its input row if the previous step still has it."""
     spec = pipeline.Spec.read(args.spec)
     for step in spec.steps if args.step is None else [pipeline.named(spec, args.step)]:
         for drop in pipeline.drops(spec, step):
@@ -111,7 +111,7 @@ def _prune(args: Prune, progress: Progress) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and do what it says; returns the exit status."""
+    """Run the command line; returns the exit status."""
     verbs: dict[str, tuple[type[Options], commands.Verb]] = {
         "run": (Run, _run), "rows": (Rows, _rows), "plan": (OfSpec, _plan), "drops": (Drops, _drops),
         "steps": (Steps, _steps), "schema": (Options, _schema), "size": (Cache, _size), "prune": (Prune, _prune),

@@ -12,17 +12,17 @@ from rewards.errors import RewardError
 
 
 class DataError(Exception):
-    """Input, parameters or the environment are at fault. The message says where, what, and what to do."""
+    """Invalid input, parameters or environment. The message says what is wrong, where, and what to do."""
 
     status = 2
 
     def __init__(self, message: str, step: str | None = None) -> None:
         super().__init__(message)
-        self.step = step  # name of the pipeline's step that is at fault, where one is
+        self.step = step  # name of the faulty step, if there is one
 
 
-class LimitPassed(DataError):
-    """A limit the user set (share of unusable rows, of errors in scoring) was passed."""
+class LimitExceeded(DataError):
+    """A limit was exceeded (share of unusable rows or of scoring errors, spend cap)."""
 
     status = 3
 
@@ -35,7 +35,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def explain(error: OSError, path: Path | None = None) -> DataError:
-    """An OSError as one line; a full disk says so in words."""
+    """An OSError as one line, with advice for a full disk."""
     where = error.filename or path or "?"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(f"{where}: the disk is full; free some space and run the same command again")
@@ -44,7 +44,7 @@ def explain(error: OSError, path: Path | None = None) -> DataError:
 
 @contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Raise an OSError as this package's error."""
+    """Convert OSError to DataError."""
     try:
         yield
     except OSError as error:
@@ -53,7 +53,7 @@ def os_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reward_errors() -> Iterator[None]:
-    """Raise a RewardError (no server, no isolation for programs) as this package's error."""
+    """Convert RewardError (no server, no isolation for programs) to DataError."""
     try:
         yield
     except RewardError as problem:

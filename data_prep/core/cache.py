@@ -1,4 +1,4 @@
-"""The cache of step results: what it holds, and removing what has not been used for a while."""
+"""The cache of step results: its contents and size, and removing steps that have not been used for a while."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from data_prep.core.files import locked, size_text
 from data_prep.core.totals import REPLIES
 from data_prep.errors import DataError
 
-BESIDE = (REPLIES, "scores", "downloads", "contents")  # folders of the cache that are no step's
+BESIDE = (REPLIES, "scores", "downloads", "contents")  # folders of the cache that hold no step
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder of the cache. used: when a run last made or read it, seconds since 1970; size in bytes."""
+    """A folder of the cache. used: when a run last created or read it, seconds since 1970; size: bytes."""
 
     path: Path
     kind: str
@@ -26,9 +26,9 @@ class Entry:
 
 
 def entries(cache: Path) -> list[Entry]:
-    """All steps' folders, and those that all steps share, largest first. Raises DataError where there is no cache."""
+    """The folders of all steps and the shared ones, largest first. Raises DataError if there is no cache."""
     if not cache.is_dir():
-        raise DataError(f"{cache}: no such folder; name the folder that holds the steps' results")
+        raise DataError(f"{cache}: no such folder; give the folder that holds the steps' results")
     folders = [_entry(path) for path in cache.iterdir() if path.is_dir() and path.name != "contents"]
     return sorted(folders, key=lambda entry: -entry.size)
 
@@ -42,7 +42,7 @@ def _entry(path: Path) -> Entry:
 
 
 def size_table(cache: Path) -> list[str]:
-    """Bytes by kind of step, as lines for people."""
+    """Bytes by kind of step, as printable lines."""
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for entry in entries(cache):
@@ -55,9 +55,9 @@ def size_table(cache: Path) -> list[str]:
 
 
 def prune(cache: Path, unused_days: float, dry_run: bool = False) -> list[Entry]:
-    """Remove steps that no run has used for so many days; returns them. Replies that were paid for always stay.
+    """Remove steps that no run has used for `unused_days`; returns them. Paid model replies are never removed.
 
-    A step whose files another one links to stays as long as that one, and one that a process works on stays.
+    A step is kept while another step links to its files, or while a process works on it.
     """
     before = time.time() - unused_days * 86400
     everything = [entry for entry in entries(cache) if entry.kind not in BESIDE]
@@ -79,7 +79,7 @@ def _remove(path: Path) -> bool:
     """Remove a step's folder unless a process holds its lock."""
     try:
         with locked(path / "lock"):
-            (path / "manifest.json").unlink(missing_ok=True)  # first: what a kill leaves is no finished step
+            (path / "manifest.json").unlink(missing_ok=True)  # first: a kill must not leave a step that looks finished
             shutil.rmtree(path)
     except BlockingIOError:
         return False

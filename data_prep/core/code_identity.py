@@ -1,8 +1,8 @@
-"""What code a step depends on, found by following imports, and its hash: comments and formatting do not count.
+"""The code that a step depends on, found by following imports, and its hash, which ignores comments and formatting.
 
-A module's hash is that of its syntax tree without docstrings. The modules of a step are its own and all that these
-import, within the packages of this repository, the step's own package and the folder that this lies in; files beside
-them that are no Python (C++ headers, prompt templates, tables) count by their bytes.
+A module's hash is that of its syntax tree without docstrings. A step's modules are its own and everything they
+import within this repository's packages, the step's own package and that package's folder. Files beside
+them that are not Python (C++ headers, prompt templates, tables) are hashed by their bytes.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from rewards.base import DATA_FILES
 
 PACKAGES = ("data_prep", "rewards")
 NAMES_ONLY = ("data_prep.core.registry",)  # a step that loads another by its kind names its module in `modules`
-_KNOWN = "code.json"  # in the cache: by the hash of a file's bytes, what parsing it gave
-_PARSING = threading.Lock()  # threads share what is known; ast.parse in several at once can fail (CPython 3.11)
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)  # what may begin with a docstring
+_KNOWN = "code.json"  # in the cache: parsing results by the hash of a file's bytes
+_PARSING = threading.Lock()  # the results are shared, and concurrent ast.parse calls can fail (CPython 3.11)
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)  # nodes that may begin with a docstring
 _Parsed = tuple[str, Sequence[str]]  # hash of the syntax tree, names that the module imports
 
 
 class KnownCode:
-    """Results of parsing, kept on disk: parsing all modules takes half a second of CPU time."""
+    """Parsing results, kept on disk: parsing all modules takes half a second of CPU time."""
 
     def __init__(self, path: Path | None) -> None:
         self.path, self.added = path, False
         self.entries: dict[str, _Parsed] = {}
-        with suppress(OSError, ValueError):  # absent, or torn by a full disk: parsed again
+        with suppress(OSError, ValueError):  # absent, or incomplete after a full disk: parsed again
             self.entries = json.loads(path.read_bytes()) if path else {}
 
     def parsed(self, path: Path, module: str) -> _Parsed:
@@ -47,7 +47,7 @@ class KnownCode:
 
     def save(self) -> None:
         if self.path and self.added and self.path.parent.is_dir():
-            with _PARSING:  # no other thread adds an entry, or does this, meanwhile
+            with _PARSING:  # no other thread adds an entry or saves meanwhile
                 write_atomic(self.path, [json.dumps(self.entries).encode()])
                 self.added = False
 
@@ -57,7 +57,7 @@ _known = cache(KnownCode)
 
 @cache
 def code_hash(modules: tuple[str, ...], cache_folder: Path | None = None) -> str:
-    """SHA-256 (hex) of these modules and all that they import, as first read. Raises OSError, SyntaxError."""
+    """SHA-256 (hex) of these modules and everything they import, as first read. Raises OSError, SyntaxError."""
     known = _known(cache_folder / _KNOWN) if cache_folder else KnownCode(None)
     digest = hashlib.sha256()
     for module, content in sorted(closure(modules, known)):
@@ -67,7 +67,7 @@ def code_hash(modules: tuple[str, ...], cache_folder: Path | None = None) -> str
 
 
 def closure(modules: tuple[str, ...], known: KnownCode) -> Iterator[tuple[str, str]]:
-    """(module, hash of its code) for all that `modules` reach."""
+    """(module, hash of its code) for everything reachable from `modules`."""
     packages = {*PACKAGES, *(name.partition(".")[0] for name in modules)}
     folders = {_folder(package) for package in packages.difference(PACKAGES)} - {None}
     seen: set[str] = set()
@@ -79,7 +79,7 @@ def closure(modules: tuple[str, ...], known: KnownCode) -> Iterator[tuple[str, s
             continue
         seen.add(name)
         path = _file(name)
-        if path is None:  # `from package import function`: the name is no module
+        if path is None:  # `from package import function`: the name is not a module
             continue
         tree, imports = known.parsed(path, name)
         yield name, tree
@@ -101,7 +101,7 @@ def _parse(path: Path, module: str) -> _Parsed:
 
 
 def imports_of(tree: ast.Module, package: str) -> Iterator[str]:
-    """Absolute names that a module imports, functions and classes among them. `package`: the one it lies in."""
+    """Absolute names that a module imports, including functions and classes. package: the module's own."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -113,11 +113,11 @@ def imports_of(tree: ast.Module, package: str) -> Iterator[str]:
 
 @cache  # modules do not move while a process runs
 def _file(module: str) -> Path | None:
-    """The source file of a module, None where there is no such module."""
+    """The source file of a module, None if there is no such module."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None or not rest:
-        return Path(spec.origin) if spec and spec.origin else None  # recipes/ is a folder without a module of its own
+        return Path(spec.origin) if spec and spec.origin else None  # recipes/ is a folder without an `__init__`
     if not spec.submodule_search_locations:
         return None
     base = Path(spec.submodule_search_locations[0], *rest)
@@ -126,7 +126,7 @@ def _file(module: str) -> Path | None:
 
 @cache
 def _folder(top: str) -> Path | None:
-    """The folder that a top-level module or package lies in; None where it is installed, or no Python."""
+    """The folder that contains a top-level module or package; None if it is installed, or not Python."""
     path = _file(top) if top else None
     if path is None or path.suffix != ".py" or "site-packages" in path.parts:
         return None

@@ -18,29 +18,29 @@ from data_prep.errors import DataError
 from rewards import RewardError
 
 POSITIONAL: Any = {"positional": True}
-Verb = Callable[[Any, Progress], str]  # does what its options say; what it returns is printed
+Verb = Callable[[Any, Progress], str]  # runs with its options; the returned text is printed
 
 
 def _steps_folder() -> Path:
     return Path(os.environ.get("POSTTRAIN_CACHE") or REPO / ".cache") / "steps"
 
 
-Cache = Annotated[Path, AfterValidator(Path.absolute), Field(description="where finished work is kept")]
+Cache = Annotated[Path, AfterValidator(Path.absolute), Field(description="folder for finished steps")]
 CACHE: Any = Field(default_factory=_steps_folder)
-CPUS: Any = Field(default_factory=lambda: os.cpu_count() or 1, description="processes at once")
+CPUS: Any = Field(default_factory=lambda: os.cpu_count() or 1, description="parallel processes")
 
 
 class Options(BaseModel):
-    """Options of one command. A description is its help; json_schema_extra={"flag": "-n"} is a shorter name, and
-    json_schema_extra=POSITIONAL makes an argument of an option."""
+    """Options of one command. A field's description is its help text; json_schema_extra={"flag": "-n"} adds a short
+    name, and json_schema_extra=POSITIONAL makes it a positional argument."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 def run(doc: str, verbs: Mapping[str, tuple[type[Options], Verb]], argv: Sequence[str] | None = None) -> int:
-    """Do what the command line says; a single verb of the name "" needs none.
+    """Run the command line; a program with a single verb named "" takes no verb.
 
-    Returns the exit status: 0 done, 2 user error, 3 a limit was passed, 130 interrupted.
+    Returns the exit status: 0 done, 2 user error, 3 a limit was exceeded, 130 interrupted.
     """
     parser = argparse.ArgumentParser(
         prog=_program(), description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -58,7 +58,7 @@ def run(doc: str, verbs: Mapping[str, tuple[type[Options], Verb]], argv: Sequenc
         if result := work(_checked(model, given), progress):
             print(result)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is flushed at exit
     except (DataError, RewardError) as error:
         print(error, file=sys.stderr)
         return error.status if isinstance(error, DataError) else 2
@@ -71,7 +71,7 @@ def run(doc: str, verbs: Mapping[str, tuple[type[Options], Verb]], argv: Sequenc
 
 
 def _program() -> str | None:
-    """The command as a user writes it, not argparse's `__main__.py`; None, argparse's own choice, for a script."""
+    """The command as typed, not argparse's `__main__.py`; None (argparse's default) for a script."""
     spec = sys.modules["__main__"].__spec__
     return f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
 
@@ -93,7 +93,7 @@ def _add(parser: argparse.ArgumentParser, model: type[Options]) -> None:
 
 
 def _checked(model: type[Options], given: Mapping[str, Any]) -> Options:
-    """The options. Raises DataError, a line for each that is wrong."""
+    """The options. Raises DataError with a line for each invalid one."""
     if faults := list(find_faults(model, given, "option")):
         raise DataError("\n".join(f"--{'.'.join(map(str, place))}: {message}" for place, message in faults))
     return model.model_validate(given)

@@ -1,4 +1,4 @@
-"""YAML documents, composed by libyaml, which is an order of magnitude faster than PyYAML's own parser."""
+"""YAML documents, composed by libyaml, an order of magnitude faster than PyYAML's own parser."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from data_prep.errors import DataError, os_errors
 
 Model = TypeVar("Model", bound=BaseModel)
 
-DEEPEST = 100  # levels of mappings and lists: libyaml's composer recurses in C, without a bound of its own
+DEEPEST = 100  # levels of mappings and lists: libyaml's composer recurses in C without a limit
 Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
 def compose(text: str, loader: Any = Loader) -> yaml.Node | None:
-    """The document's root; None where it is empty. Raises yaml.MarkedYAMLError, also for one nested too deeply."""
-    if " " * DEEPEST in text or sum(map(text.count, "[{-?")) > DEEPEST:  # others cannot nest so deeply
+    """The document's root; None if it is empty. Raises yaml.MarkedYAMLError, also if it is nested too deeply."""
+    if " " * DEEPEST in text or sum(map(text.count, "[{-?")) > DEEPEST:  # other texts cannot nest that deeply
         depth = 0
         for event in yaml.parse(text, Loader=loader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -42,9 +42,9 @@ def read_yaml(path: Path) -> Any:
 
 
 def refuse_repeated(node: yaml.Node | None, *above: yaml.Node) -> None:
-    """Raise ValueError for a key given twice, of which YAML would keep the last in silence, or a node in itself."""
+    """Raise ValueError for a repeated key, of which YAML silently keeps the last, or a node that contains itself."""
     if node in above:
-        raise ValueError("an alias of a mapping stands in that mapping")
+        raise ValueError("a mapping contains an alias of itself")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:

@@ -1,8 +1,8 @@
 """Runs one step: shard by shard, atomically, resumably, on any executor.
 
-A step's directory holds its shards (`core/shards.py`) and, once all are there, `manifest.json`. `kill -9` costs the
-shards in flight, and the next run makes only what is missing. Executors decide where shards are made, never what is in
-them: the bytes are the same in one process and on many machines.
+A step's directory holds its shards (`core/shards.py`) and, once all are finished, `manifest.json`. `kill -9` loses the
+shards in flight, and the next run computes only what is missing. Executors decide where shards are computed, never
+their content: the bytes are the same in one process and on many machines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core.executors import cpus, execute
-from data_prep.core.files import aside_of, locked, require_space, settle, sweep, write_json
+from data_prep.core.files import locked, require_space, settle, sweep, temporary_path, write_json
 from data_prep.core.fingerprint import value_hash
 from data_prep.core.manifest import Manifest, Stats, counts_line, read_manifest, shard_paths, shard_stats
 from data_prep.core.progress import Progress
@@ -30,15 +30,15 @@ from data_prep.core.shards import Call, Inputs, Job, reading, write_shard
 from data_prep.core.step import Context, Step
 from data_prep.core.stored import StoredRows
 from data_prep.core.totals import read_totals
-from data_prep.errors import DataError, LimitPassed, os_errors
+from data_prep.errors import DataError, LimitExceeded, os_errors
 
-COUNTED = ("rows_in", "rows_out", "bad", "drops", "examples", "counts", "sha256")  # what a manifest has of statistics
+COUNTED = ("rows_in", "rows_out", "bad", "drops", "examples", "counts", "sha256")  # statistics copied into a manifest
 
 
 def run_step(job: Job, progress: Progress | None = None) -> Manifest:
-    """Run a step or what is left of it; a finished one returns at once.
+    """Run a step, resuming unfinished work; a finished step returns at once.
 
-    Raises DataError (status 2), or LimitPassed (status 3) when too many rows are bad or `verdict` objects.
+    Raises DataError (status 2), or LimitExceeded (status 3) when too many rows are bad or `verdict` objects.
     """
     progress = progress or Progress()
     with os_errors(job.dir):
@@ -52,13 +52,13 @@ def run_step(job: Job, progress: Progress | None = None) -> Manifest:
 
 
 def _content(job: Job) -> Path:
-    """Where a step of the same work on the same input rows is linked, whatever the keys of its inputs."""
+    """The link to a step that does the same work on the same input rows, whatever the keys of its inputs."""
     shas = [manifest.sha256 for folder in job.input_dirs if (manifest := read_manifest(folder))]
     return job.dir.parent / "contents" / f"{job.dir.name.rpartition('-')[0]}-{value_hash([job.work, shas])[:16]}"
 
 
 def _reuse(job: Job) -> Manifest | None:
-    """The manifest of a finished step of the same content, whose files become this step's by links, or None."""
+    """The manifest of a finished step with the same content, whose files are linked into this step; or None."""
     source = _content(job).resolve()
     manifest = read_manifest(source) if job.input_dirs else None
     if manifest is None or source == job.dir.resolve():
@@ -76,17 +76,17 @@ def _reuse(job: Job) -> Manifest | None:
 
 
 def _link_content(job: Job) -> None:
-    """Let later steps of the same content find this one."""
+    """Let later steps with the same content find this one."""
     link = _content(job)
     link.parent.mkdir(exist_ok=True)
-    aside = aside_of(link)
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(Path("..", job.dir.name))
-    aside.rename(link)
+    temporary = temporary_path(link)
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(Path("..", job.dir.name))
+    temporary.rename(link)
 
 
 def _complete(job: Job, progress: Progress) -> Manifest:
-    """Do what is left of the step; the lock is held."""
+    """Do the step's remaining work; the lock is held."""
     job.shards.mkdir(exist_ok=True)
     sweep(job.dir)
     sweep(job.shards)
@@ -104,13 +104,13 @@ def _complete(job: Job, progress: Progress) -> Manifest:
         else:
             stats = _run_once(job, step, inputs, total, progress)
         _judge(job, step, stats, stats.rows_in)
-    except LimitPassed:
+    except LimitExceeded:
         _discard_guilty(job, step)
         raise
     if not stats.rows_out:
         why = f": {counts_line(stats.drops)}" if stats.drops else ""
         if any(example["detail"] for examples in stats.examples.values() for example in examples):
-            why += f"; for instance {_instance(stats)}"
+            why += f"; for example {_example(stats)}"
         origin = f" from {read}" if (read := step.reads(job.base)) else ""
         raise DataError(f"step {job.name!r} leaves no rows of {stats.rows_in:,}{origin}{why}")
     return _write_manifest(job, stats)
@@ -120,7 +120,7 @@ _ID = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*")')  # rows begin with it
 
 
 def _check_ids(job: Job) -> None:
-    """Raise DataError where two inputs have a row of the same id, which steps that group by prompt would merge."""
+    """Raise DataError if two inputs have rows with the same id, which steps that group by prompt would merge."""
     owners: dict[bytes, str] = {}
     for folder in job.input_dirs if len(job.input_dirs) > 1 else ():
         for path in shard_paths(folder):
@@ -130,12 +130,12 @@ def _check_ids(job: Job) -> None:
                     if match and owners.setdefault(match.group(1), folder.name) != folder.name:
                         raise DataError(
                             f"step {job.name!r}: two inputs, {owners[match.group(1)]} and {folder.name}, have a row "
-                            f"of id {match.group(1).decode()}: give one of the loads an `id_prefix`"
+                            f"with id {match.group(1).decode()}: give one of the loads an `id_prefix`"
                         )
 
 
 def _run_once(job: Job, step: Step, inputs: Inputs, total: int | None, progress: Progress) -> Stats:
-    """Source and whole steps: one call makes everything, cut into shards as it comes; its rows are read when used."""
+    """Source and whole steps: one call yields everything, split into shards; input rows are read lazily."""
     _start_over(job)
     progress.start(job, total, 0)
     stats, index = Stats(), 0
@@ -148,17 +148,17 @@ def _run_once(job: Job, step: Step, inputs: Inputs, total: int | None, progress:
             stats.add(write_shard(job, step, index, chunk, len(chunk), started))
             progress.advance(len(chunk))
             index, started = index + 1, time.monotonic()
-    settle(job.shards)  # all at once: until the manifest stands, such a step starts over
+    settle(job.shards)  # all at once: without its manifest such a step starts over
     stats.rows_in = stats.rows_in if total is None else total
     return stats
 
 
 def _run_split(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Stats:
-    """Steps that look at all rows and then decide on each: both are done shard by shard, on all cores."""
+    """Steps that look at all rows and then decide on each: both run shard by shard, on all cores."""
     _start_over(job)
     progress.start(job, inputs.rows, 0)
     count = -(-inputs.rows // step.shard_rows)
-    sizes: dict[int, int] = {}  # of each shard, rows that are valid
+    sizes: dict[int, int] = {}  # valid rows of each shard
 
     def spread(method: str, argument: Any = None) -> Iterator[Any]:
         early: dict[int, Any] = {}
@@ -173,7 +173,7 @@ def _run_split(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Stat
 
     rows = StoredRows(inputs.files, reading(step))
     rows.admit(inputs.fault(step))
-    decisions = iter(list(step.decide(rows, spread)))  # all of them before the first is used
+    decisions = iter(list(step.decide(rows, spread)))  # all are made before the first is used
     calls = [Call(index, list(islice(decisions, sizes[index]))) for index in range(count)]
     with closing(execute(job, step, calls, inputs.rows)) as made:
         for index, _ in made:
@@ -196,7 +196,7 @@ def _sum(job: Job) -> Stats:
 
 
 def _run_shards(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Stats:
-    """Shard steps: whatever shard is missing."""
+    """Shard steps: run the missing shards."""
     size = step.shard_rows
     _discard_other_cut(job, inputs, size)
     todo = [index for index in range(-(-inputs.rows // size)) if not job.shard(index).exists()]
@@ -207,37 +207,37 @@ def _run_shards(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Sta
         for index, part in made:
             seen.add(part)
             progress.advance(inputs.length(index, size))
-            _judge(job, step, seen, inputs.rows)  # a hopeless step ends as soon as it is known to be one
+            _judge(job, step, seen, inputs.rows)  # fail as soon as the limit can no longer be met
     return _sum(job)
 
 
 def _discard_other_cut(job: Job, inputs: Inputs, size: int) -> None:
-    """Remove shards of another size, as an API step's may be from run to run; its answers are in the journal."""
+    """Remove shards of another size: an API step's may differ between runs. Its replies are in the journal."""
     done = zip(shard_paths(job.dir), shard_stats(job.dir), strict=True)
     if any(stats.rows_in != inputs.length(int(path.stem), size) for path, stats in done):
         _start_over(job)
 
 
 def _judge(job: Job, step: Step, stats: Stats, total: int) -> None:
-    """Raise LimitPassed when the counts so far are already too bad for `total` rows."""
+    """Raise LimitExceeded if the counts so far already exceed a limit for `total` rows."""
     if stats.bad > job.max_drop_share * total:
-        raise LimitPassed(
+        raise LimitExceeded(
             f"step {job.name!r}: {stats.bad:,} of {total:,} rows are unusable "
             f"({counts_line(stats.drops)}), more than max_drop_share {job.max_drop_share:g} allows; "
-            f"for instance {_instance(stats)}; all are listed in {job.shards}/*.drops.jsonl"
+            f"for example {_example(stats)}; all are listed in {job.shards}/*.drops.jsonl"
         )
     if objection := step.verdict(stats.counts, total):
-        raise LimitPassed(f"step {job.name!r}: {objection}; rows are in {job.shards}")
+        raise LimitExceeded(f"step {job.name!r}: {objection}; the rows are in {job.shards}")
 
 
-def _instance(stats: Stats) -> str:
-    """One row of the most frequent reason, and what is said of it."""
+def _example(stats: Stats) -> str:
+    """A row with the most frequent drop reason, and its detail."""
     example = stats.examples[max(stats.drops, key=lambda reason: stats.drops[reason])][0]
     return ": ".join(part for part in (example["row_id"] or "a row", example["detail"]) if part)
 
 
 def _discard_guilty(job: Job, step: Step) -> None:
-    """Remove the shards that the verdict is against, so that the next run tries them again."""
+    """Remove the shards that fail the verdict, so that the next run retries them."""
     for index, stats in enumerate(shard_stats(job.dir)):
         if step.verdict(stats.counts, stats.rows_in):
             job.shard(index).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, synced, renamed; and room for them checked beforehand."""
+"""Atomic file writes (temporary file, sync, rename), locks, and a check of free disk space."""
 
 from __future__ import annotations
 
@@ -14,67 +14,67 @@ from typing import Any, BinaryIO
 
 from data_prep.errors import DataError, os_errors
 
-MARGIN_BYTES = 64_000_000  # left free on top of what a step is expected to write
+MARGIN_BYTES = 64_000_000  # kept free beyond what a step is expected to write
 
 
-def aside_of(path: Path) -> Path:
-    """Where this process writes a file before it is whole; hosts that share a disk have process ids of their own."""
+def temporary_path(path: Path) -> Path:
+    """This process's temporary file for `path`; the host's name is part of it, since hosts may share a disk."""
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
 
 
 def write_atomic(path: Path, blocks: Iterable[bytes]) -> None:
-    """Write a file so that a kill or a power cut leaves all of it or none. Raises DataError."""
+    """Write a file so that a kill or a power failure leaves all of it or nothing. Raises DataError."""
     write_together([(path, blocks)])
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value likewise; its folder is made where it is missing. Raises DataError."""
+    """Write a JSON value atomically, creating its folder if it is missing. Raises DataError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, [json.dumps(value, indent=1).encode(), b"\n"])
 
 
 def write_together(files: Sequence[tuple[Path, Iterable[bytes]]], durable: bool = True) -> None:
-    """Write files of one folder, each whole or absent; where the last one stands, all do. Raises DataError.
+    """Write files of one folder, each atomically; if the last one exists, all do. Raises DataError.
 
-    Without `durable` that holds for a kill only, until `settle` has made the folder safe from a power cut too.
+    Without `durable` that covers kills only, until `settle` makes the folder safe against power failures.
     """
     paths = [path for path, _ in files]
-    asides = [aside_of(path) for path in paths]
+    temporaries = [temporary_path(path) for path in paths]
     with os_errors(paths[-1]), ExitStack() as stack:
-        for aside in asides:
-            stack.callback(aside.unlink, missing_ok=True)
+        for temporary in temporaries:
+            stack.callback(temporary.unlink, missing_ok=True)
         with ExitStack() as written:
-            opened = [written.enter_context(aside.open("wb")) for aside in asides]
+            opened = [written.enter_context(temporary.open("wb")) for temporary in temporaries]
             for file, (_, blocks) in zip(opened, files, strict=True):
                 file.writelines(blocks)
                 file.flush()
             if durable:
-                for file in opened:  # once all are written, as one sync then does much of the next's work
+                for file in opened:  # after all are written: one sync then does much of the next one's work
                     os.fsync(file.fileno())
-        for number, (aside, path) in enumerate(zip(asides, paths, strict=True), 1):
+        for number, (temporary, path) in enumerate(zip(temporaries, paths, strict=True), 1):
             if durable and 1 < number == len(paths):
                 sync_dir(path.parent)
-            aside.rename(path)
+            temporary.rename(path)
         if durable:
             sync_dir(paths[-1].parent)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which stands at `path` once all is written, and not if that fails. Raises DataError."""
-    aside = aside_of(path)
+    """A file to write to, renamed to `path` at the end of the block unless it fails. Raises DataError."""
+    temporary = temporary_path(path)
     with os_errors(path), ExitStack() as stack:
-        stack.callback(aside.unlink, missing_ok=True)
-        with aside.open("wb") as file:
+        stack.callback(temporary.unlink, missing_ok=True)
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        aside.rename(path)
+        temporary.rename(path)
         sync_dir(path.parent)
 
 
 def settle(folder: Path) -> None:
-    """Make all files of a folder durable, with their names. Raises DataError."""
+    """Make all files of a folder and their names durable. Raises DataError."""
     with os_errors(folder):
         for path in folder.iterdir():
             with path.open("rb") as file:
@@ -83,7 +83,7 @@ def settle(folder: Path) -> None:
 
 
 def sync_dir(path: Path) -> None:
-    """Make the renames in a directory durable."""
+    """Make renames in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -92,16 +92,16 @@ def sync_dir(path: Path) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what killed writers left in a directory. Call it with the directory's lock held."""
+    """Remove the temporary files of killed writers from a directory. The caller holds the directory's lock."""
     for stale in path.glob(".*.tmp"):
         stale.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock file for one process at a time; the kernel frees it when its holder dies.
+    """Hold an exclusive lock file; the kernel releases it when its holder dies.
 
-    `waiting` is called once when another process holds it; without it, that raises BlockingIOError.
+    waiting: called once if another process holds the lock; without it, BlockingIOError is raised.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -118,7 +118,7 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
 
 
 def require_space(directory: Path, needed: int, what: str) -> None:
-    """Raise DataError when `directory`'s disk has less than `needed` bytes (and a margin) free."""
+    """Raise DataError if `directory`'s disk has less than `needed` bytes (plus a margin) free."""
     free = shutil.disk_usage(directory).free
     if free < needed + MARGIN_BYTES:
         raise DataError(
@@ -128,7 +128,7 @@ def require_space(directory: Path, needed: int, what: str) -> None:
 
 
 def size_text(count: float) -> str:
-    """Bytes in words: `1.5 GB`."""
+    """Bytes in readable units: `1.5 GB`."""
     from rich.filesize import decimal
 
     return decimal(int(count))

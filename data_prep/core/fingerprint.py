@@ -1,4 +1,4 @@
-"""Names for content: hashes of values and files, the same on every machine."""
+"""Content hashes of values and files, the same on every machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from data_prep.core.files import write_atomic
 from data_prep.errors import DataError
 
 REPO = Path(__file__).resolve().parents[2]
-SMALL = 1 << 20  # bytes: reading fewer is quicker than looking for a note
-SETTLED_NS = 2_000_000_000  # a file that changed less than this ago may change again at the same time stamp
+SMALL = 1 << 20  # bytes: smaller files are read faster than their stored hash is found
+SETTLED_NS = 2_000_000_000  # a file modified more recently than this may change again with the same timestamp
 
 
 def canonical(value: Any) -> bytes:
-    """One byte string per JSON value: sorted keys, no spaces, ASCII."""
+    """The canonical bytes of a JSON value: sorted keys, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -29,19 +29,19 @@ def value_hash(value: Any) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits; a large one is read once while it stays as it is. Raises OSError."""
+    """SHA-256 of a file's bytes, 64 hex digits; a large file is read once while it is unchanged. Raises OSError."""
     stat = path.stat()
     if stat.st_size < SMALL or time.time_ns() - stat.st_ctime_ns < SETTLED_NS:
         return _read_hash(path)
     cache = Path(os.environ.get("POSTTRAIN_CACHE") or REPO / ".cache") / "hashes"
     state: list[Any] = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     note = cache / f"{value_hash(state)[:24]}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):  # not noted, or not whole: the file itself is the truth
+    with suppress(OSError, ValueError, KeyError, TypeError):  # no stored hash, or a damaged one: read the file
         kept = json.loads(note.read_text())
         if kept["of"] == state:
             return str(kept["sha256"])
     digest = _read_hash(path)
-    with suppress(OSError, DataError):  # a cache that cannot be written only costs the next run a read
+    with suppress(OSError, DataError):  # without a writable cache the next run reads the file again
         cache.mkdir(parents=True, exist_ok=True)
         write_atomic(note, [json.dumps({"of": state, "sha256": digest}).encode()])
     return digest
@@ -53,7 +53,7 @@ def _read_hash(path: Path) -> str:
 
 
 def git_blob(path: Path) -> str:
-    """The name git gives these bytes: SHA-1 over `blob <size>\\0` and the content. Raises OSError."""
+    """git's blob id: SHA-1 over `blob <size>\\0` and the content. Raises OSError."""
     header = f"blob {path.stat().st_size}\0".encode()
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.sha1(header, usedforsecurity=False)).hexdigest()

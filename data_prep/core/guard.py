@@ -1,11 +1,11 @@
-"""Runs a command whose whole family dies with its caller, or with the command itself, however either dies.
+"""Runs a command and ends it with all its descendants when the caller or the command itself ends, however that happens.
 
     python guard.py GRACE_S COMMAND…     with a pipe as stdin that the caller holds open
 
-The pipe's end means that the caller wants the command stopped, or is gone (`kill -9` closes pipes too). A
-server such as vLLM's leaves engine processes behind when only its first process is killed; here they stay
-descendants of the guard (PR_SET_CHILD_SUBREAPER), so they are found wherever they have moved. Standard
-library only, and run by path: it must start at once in any interpreter.
+A closed pipe means that the caller wants the command stopped or is gone (`kill -9` closes pipes as well). A
+server such as vLLM leaves engine processes behind if only its first process is killed. Here orphans become
+children of the guard (PR_SET_CHILD_SUBREAPER), so it finds all of them. Standard library only, and run by path, so that
+it starts quickly in any interpreter.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 PAUSE_S, LOOK_EVERY_S = 0.02, 0.5
-GRACE_S = 8.0  # from the request to stop until the kill
+GRACE_S = 8.0  # between the request to stop and the kill
 
 
 @contextmanager
 def guarded(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends, with all that it started, when the block does or this process dies. options: of Popen."""
+    """A process that ends, with its descendants, when the block ends or this process dies. options: Popen's."""
     whole = [sys.executable, __file__, str(GRACE_S), *command]
     with subprocess.Popen(whole, stdin=subprocess.PIPE, **options) as process:
         try:
             yield process
         finally:
             assert process.stdin is not None
-            process.stdin.close()  # what the guard waits for
+            process.stdin.close()  # tells the guard to stop the command
             process.wait()
 
 
 def descendants(of: int) -> list[int]:
-    """Process ids of the living children of a process, their children, and so on."""
+    """Process ids of all live descendants of a process."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                # The name in parentheses may hold anything; state and parent follow its last parenthesis.
+                # The name in parentheses may contain anything; state and parent follow the last parenthesis.
                 state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
             except OSError:
-                continue  # it has just ended
+                continue  # it ended meanwhile
             if state != "Z":
                 children.setdefault(int(parent), []).append(int(entry.name))
     pids, todo = [], [of]
@@ -61,16 +61,16 @@ def descendants(of: int) -> list[int]:
 
 
 def _signal_all(number: signal.Signals, trackers: bool = True) -> bool:
-    """Signal every descendant, or all but Python's resource trackers; whether there was one."""
-    family = [pid for pid in descendants(os.getpid()) if trackers or not _is_tracker(pid)]
-    for pid in family:
-        with suppress(ProcessLookupError):  # it has just ended, which is what was wanted
+    """Signal all descendants (trackers: Python's resource trackers as well); returns whether there was one."""
+    pids = [pid for pid in descendants(os.getpid()) if trackers or not _is_tracker(pid)]
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it ended meanwhile
             os.kill(pid, number)
-    return bool(family)
+    return bool(pids)
 
 
 def _is_tracker(pid: int) -> bool:
-    """Whether it is a process that removes shared memory when those that use it are gone, and ends then."""
+    """Whether it is a Python resource tracker: it frees shared memory after its users end, then ends itself."""
     with suppress(OSError):
         return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
@@ -83,7 +83,7 @@ def _reap() -> None:
 
 
 def _wait_for_all(seconds: float) -> None:
-    """Return when no descendant is left, or after so many seconds."""
+    """Return when no descendant is left, or after `seconds`."""
     deadline = time.monotonic() + seconds
     while descendants(os.getpid()) and time.monotonic() < deadline:
         _reap()
@@ -91,27 +91,27 @@ def _wait_for_all(seconds: float) -> None:
 
 
 def main(grace_s: float, command: list[str]) -> int:
-    """Run the command until it ends or stdin does; then end what is left of its family."""
+    """Run the command until it ends or stdin closes; then end its remaining descendants."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # A terminal's Ctrl-C, or a polite kill of the group, must not end the guard before its wards.
+    # Ctrl-C in a terminal, or SIGTERM to the group, must not end the guard before the command.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
     def before_command() -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # should the guard itself be killed
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # if the guard itself is killed
 
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=before_command)
     pidfd, caller = os.pidfd_open(child.pid), os.getppid()
     ready: list[int] = []
-    # A process that the caller has forked may hold the pipe open after it: the parent's id tells as well.
+    # A fork of the caller may keep the pipe open after the caller is gone: the parent's id is checked as well.
     while not ready and os.getppid() == caller:
         ready, _, _ = select.select([0, pidfd], [], [], LOOK_EVERY_S)
     status = child.wait() if pidfd in ready else 0
     if pidfd not in ready:
-        os.kill(child.pid, signal.SIGTERM)  # the first process tells its own; others may need no more
+        os.kill(child.pid, signal.SIGTERM)  # the first process usually stops its own children
         select.select([pidfd], [], [], grace_s)
         child.poll()
     _signal_all(signal.SIGTERM)
@@ -120,7 +120,7 @@ def main(grace_s: float, command: list[str]) -> int:
         while _signal_all(signal.SIGKILL, trackers):
             _reap()
             time.sleep(PAUSE_S)
-    _reap()  # what orphans have used counts as ours
+    _reap()  # so that the CPU time of orphans is added to this process's
     return status if status >= 0 else 128 - status
 
 

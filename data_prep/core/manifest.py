@@ -1,4 +1,4 @@
-"""What a step's directory says of the work in it: statistics per shard, and the manifest once all is done."""
+"""Statistics in a step's directory: one record per shard, and the manifest of the finished step."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from data_prep.core.rows import read_jsonl
 from data_prep.core.step import Drop, Row
 from data_prep.errors import DataError
 
-EXAMPLES = 3  # of drops, per reason, in statistics and manifests
+EXAMPLES = 3  # dropped rows shown per reason in statistics and manifests
 
 
 @dataclass
 class Stats:
-    """Counts of a shard, or of all of them."""
+    """Counts of one shard, or of all."""
 
     rows_in: int = 0
     rows_out: int = 0
@@ -29,7 +29,7 @@ class Stats:
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     sha256: str = ""
-    full: list[str] = field(default_factory=list)  # of a shard: fields that all its rows have, not empty
+    full: list[str] = field(default_factory=list)  # fields that are present and not empty in all rows of a shard
 
     def count(self, drops: Iterable[Drop]) -> None:
         """Count drops by reason, and keep the first few of each."""
@@ -41,7 +41,7 @@ class Stats:
                 examples.append({"row_id": drop.row_id, "detail": drop.detail})
 
     def add(self, other: Stats) -> None:
-        """Take in another shard's counts, in shard order."""
+        """Add the counts of the next shard."""
         self.rows_in += other.rows_in
         self.rows_out += other.rows_out
         self.bad += other.bad
@@ -56,7 +56,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished step says of itself (`manifest.json`)."""
+    """The record of a finished step (`manifest.json`)."""
 
     kind: str
     name: str
@@ -76,7 +76,7 @@ class Manifest:
     seconds: float
     versions: dict[str, str]
     created: str
-    cost: dict[str, float] = field(default_factory=dict)  # of answers asked of an endpoint: their tokens and dollars
+    cost: dict[str, float] = field(default_factory=dict)  # of an endpoint's replies: tokens and dollars
 
 
 def read_manifest(directory: Path) -> Manifest | None:
@@ -88,21 +88,20 @@ def read_manifest(directory: Path) -> Manifest | None:
     known = {field.name: field.default_factory is MISSING for field in fields(Manifest)}
     if missing := [name for name, required in known.items() if required and name not in written]:
         raise DataError(
-            f"{path}: written by another version, without {', '.join(missing)}: "
-            "remove the folder to make the step again"
+            f"{path}: written by another version, without {', '.join(missing)}: remove the folder to rerun the step"
         )
     return Manifest(**{name: value for name, value in written.items() if name in known})
 
 
 def shard_stats(directory: Path) -> list[Stats]:
-    """Statistics of the finished shards of a step's directory, in order; [] when there is none."""
+    """Statistics of the finished shards of a step's directory, in order; [] if there are none."""
     return [Stats(**json.loads(path.with_suffix(".json").read_bytes())) for path in shard_paths(directory)]
 
 
 def read_rows(directory: Path) -> Iterator[Row]:
-    """All rows of a finished step, in order. Raises DataError when it is not finished."""
+    """All rows of a finished step, in order. Raises DataError if it is not finished."""
     if not (directory / "manifest.json").exists():
-        raise DataError(f"{directory}: this step has not been run to its end; `python -m data_prep run` does")
+        raise DataError(f"{directory}: this step is not finished: run it by `python -m data_prep run`")
     for path in shard_paths(directory):
         yield from read_jsonl(path)
 

@@ -1,4 +1,4 @@
-"""Chains of steps: what a pipeline says, what is wrong with it, what it would do, and doing it.
+"""Pipelines (chains of steps): parsing, validation, planning and execution.
 
 A spec is JSON that the launcher writes into the run directory; `python -m data_prep run SPEC.json` runs it.
 `parse` reads the YAML form, a list of one-key mappings such as `- select: {outcome: scored}`.
@@ -46,11 +46,11 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    base: Path  # where relative paths in parameters start
+    base: Path  # relative paths in parameters start here
     cache: Path  # holds one directory per step
     steps: tuple[StepSpec, ...]
-    max_drop_share: float = Field(0.05, ge=0, le=1)  # of rows at fault, per step
-    execution: Execution = Execution()  # where shards are made
+    max_drop_share: float = Field(0.05, ge=0, le=1)  # share of bad rows per step
+    execution: Execution = Execution()  # where shards are computed
 
     @field_validator("base", "cache")
     @classmethod
@@ -75,7 +75,7 @@ class Spec(BaseModel):
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong in a pipeline: the keys and indices that lead to it, and what to do about it."""
+    """An error in a pipeline: its path of keys and indices, and a message that says what to do."""
 
     path: Place
     message: str
@@ -86,13 +86,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What stands and what is to do of one step."""
+    """The state of one step."""
 
     name: str
     kind: str
     key: str
     dir: Path
-    env: str  # the environment it needs (configs/envs)
+    env: str  # the environment that it needs (configs/envs)
     state: State
     inputs: tuple[str, ...]
     shards_done: int
@@ -102,10 +102,10 @@ class StepPlan:
 
 
 def parse(name: str, items: object) -> tuple[list[StepSpec], list[Fault]]:
-    """Steps of a pipeline written in YAML, and all its faults with paths below the list.
+    """The steps of a pipeline written in YAML, and all its faults, with paths relative to the list.
 
-    Each item is `kind` or `{kind: params}`; `name` and `inputs` among the params name the step (by default
-    its kind) and its inputs (by default the step before it, none for a source).
+    Each item is `kind` or `{kind: params}`. Among the params, `name` is the step's name (default: its kind) and
+    `inputs` are the steps that it reads (default: the previous step; a source has none).
     """
     if not isinstance(items, list) or not items:
         return [], [Fault((), f"pipeline {name!r} must be a list of steps, such as `- load: {{path: rows.jsonl}}`")]
@@ -121,7 +121,7 @@ def parse(name: str, items: object) -> tuple[list[StepSpec], list[Fault]]:
             places.append((index, spec.kind))
     if not faults:
         return specs, check(specs, places)
-    for step, where in zip(specs, places, strict=True):  # who reads whom cannot be judged with a step missing
+    for step, where in zip(specs, places, strict=True):  # inputs can only be checked if every step was parsed
         faults += _param_faults(step, where)
     return specs, faults
 
@@ -133,7 +133,7 @@ def _parse_item(index: int, item: object, previous: str | None) -> StepSpec | Fa
         return Fault((index,), "each step is one kind with its parameters, such as `- dedup: {near: 0.8}`")
     ((kind, params),) = item.items()
     if kind == "pipeline":
-        return Fault((index, kind), "the steps of another pipeline come first: only the first item may name one")
+        return Fault((index, kind), "only the first item may be another pipeline")
     if fault := kind_fault(str(kind)):
         return Fault((index, str(kind)), fault)
     if params is not None and not isinstance(params, dict):
@@ -151,7 +151,7 @@ def _parse_item(index: int, item: object, previous: str | None) -> StepSpec | Fa
 
 
 def check(steps: Sequence[StepSpec], places: Sequence[Place] = ()) -> list[Fault]:
-    """All faults of a chain: kinds, parameters, names, inputs; `places` say where each step is written."""
+    """All faults of a chain: kinds, parameters, names, inputs. places: each step's position in the document."""
     if not steps:
         return [Fault((), "a pipeline needs at least one step")]
     faults: list[Fault] = []
@@ -162,7 +162,7 @@ def check(steps: Sequence[StepSpec], places: Sequence[Place] = ()) -> list[Fault
             faults.append(Fault(where, fault))
             continue
         if step.name in names:
-            faults.append(Fault((*where, "name"), f"two steps are called {step.name!r}; give one a `name`"))
+            faults.append(Fault((*where, "name"), f"two steps are named {step.name!r}; give one another `name`"))
         faults.extend(_input_faults(step, where, names, everyone))
         faults.extend(_param_faults(step, where))
         names.add(step.name)
@@ -172,15 +172,15 @@ def check(steps: Sequence[StepSpec], places: Sequence[Place] = ()) -> list[Fault
 def _input_faults(step: StepSpec, where: Place, before: set[str], everyone: set[str]) -> Iterator[Fault]:
     source = step_class(step.kind).scope == "source"
     if source and step.inputs:
-        yield Fault((*where, "inputs"), f"{step.kind} makes rows by itself and takes no inputs")
+        yield Fault((*where, "inputs"), f"{step.kind} is a source and takes no inputs")
         return
     if not source and not step.inputs:
-        yield Fault(where, f"{step.kind} needs rows: put a step that makes them before it, such as `load`")
+        yield Fault(where, f"{step.kind} needs input rows: put a source before it, such as `load`")
     for name in step.inputs:
         if name == step.name or (name in everyone and name not in before):
             yield Fault((*where, "inputs"), f"{name!r} is not an earlier step; steps may only read earlier ones")
         elif name not in before:
-            yield Fault((*where, "inputs"), f"no step is called {name!r}{nearest(name, before)}")
+            yield Fault((*where, "inputs"), f"no step is named {name!r}{nearest(name, before)}")
 
 
 def _param_faults(step: StepSpec, where: Place) -> Iterator[Fault]:
@@ -189,7 +189,7 @@ def _param_faults(step: StepSpec, where: Place) -> Iterator[Fault]:
 
 
 def jobs(spec: Spec) -> list[Job]:
-    """The steps with their keys. Raises DataError, whose `step` names the step, where one is at fault."""
+    """The steps with their keys. Raises DataError, whose `step` names the faulty step."""
     if faults := check(spec.steps):
         raise DataError("\n".join(f"pipeline {spec.name!r}: {fault}" for fault in faults))
     made: dict[str, Job] = {}
@@ -231,9 +231,9 @@ def _job(spec: Spec, item: StepSpec, inputs: Sequence[Job]) -> Job:
 
 
 def plan(spec: Spec) -> list[StepPlan]:
-    """What stands and what is to do, step by step, without doing any of it. Raises DataError."""
+    """The state of every step, without running any. Raises DataError."""
     plans: list[StepPlan] = []
-    rows: dict[str, int | None] = {}  # of each step, once it is done
+    rows: dict[str, int | None] = {}  # output rows of finished steps
     for item, job in zip(spec.steps, jobs(spec), strict=True):
         manifest, stats = read_manifest(job.dir), shard_stats(job.dir)
         rows[item.name] = manifest.rows_out if manifest else None
@@ -256,9 +256,9 @@ def plan(spec: Spec) -> list[StepPlan]:
 
 
 def run(spec: Spec, names: Sequence[str] | None = None, progress: Progress | None = None) -> list[Manifest]:
-    """Run the steps called `names` (all by default), or what is left of them, in this interpreter.
+    """Run the steps `names` (default: all) in this interpreter, resuming unfinished work.
 
-    Raises DataError (status 2), or LimitPassed (status 3) when too many rows are bad.
+    Raises DataError (status 2), or LimitExceeded (status 3) if too many rows are bad.
     """
     for name in names or ():
         named(spec, name)
@@ -282,13 +282,13 @@ def named(spec: Spec, name: str) -> StepSpec:
 
 
 def find(spec: Spec, name: str | None = None) -> Path:
-    """The directory of a step (by default the last). Raises DataError."""
+    """The directory of a step (default: the last). Raises DataError."""
     step = spec.steps[-1] if name is None else named(spec, name)
     return {job.name: job.dir for job in jobs(spec)}[step.name]
 
 
 def drops(spec: Spec, step: StepSpec) -> Iterator[dict[str, Any]]:
-    """Rows that a step dropped: reason, row_id, detail, and `row` where one of its inputs still holds it."""
+    """Rows that a step dropped: reason, row_id, detail, and `row` if one of its inputs still holds it."""
     folder = find(spec, step.name)
     records = [
         json.loads(line)

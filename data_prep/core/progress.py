@@ -1,4 +1,4 @@
-"""How data work shows itself on stderr: a live bar on a terminal, one line per finished step everywhere."""
+"""Progress on stderr: a live bar on a terminal, and one line per finished step everywhere."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """What the engine tells while it works, as one line per step, for logs."""
+    """Callbacks of the engine; prints one line per step, for logs."""
 
     def start(self, job: Job, total: int | None, done: int) -> None:
-        """A step begins: `total` input rows (None when unknown), of which `done` were done before."""
+        """A step begins: `total` input rows (None if unknown), `done` of them finished earlier."""
 
     def advance(self, rows: int) -> None:
-        """So many more input rows are done."""
+        """`rows` more input rows are finished."""
 
     def waiting(self, job: Job) -> None:
         """Another process holds this step's lock."""
-        print(f"{job.name}: another process works on this step; waiting for it", file=sys.stderr)
+        print(f"{job.name}: another process is running this step; waiting for it", file=sys.stderr)
 
     def finish(self, job: Job, manifest: Manifest, cached: bool) -> None:
-        """The step is complete."""
+        """The step is finished."""
         parts = [f"{manifest.rows_in:,} in", f"{manifest.rows_out:,} out"]
         if manifest.drops:
             parts.append(f"{sum(manifest.drops.values()):,} dropped ({counts_line(manifest.drops)})")
@@ -38,7 +38,7 @@ class Progress:
         print(f"{job.name}: {' · '.join(parts)}", file=sys.stderr)
 
     def stop(self) -> None:
-        """Show nothing more of a step that has not ended."""
+        """Stop showing the current step."""
 
 
 class Live(Progress):

@@ -1,4 +1,4 @@
-"""What steps there are and what they take, read from their code: for people, and as a JSON schema for editors."""
+"""Reference of all steps and their parameters, generated from their code: as text, and as a JSON schema for editors."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from pydantic.json_schema import models_json_schema
 from data_prep.core.registry import STEPS, kind_fault, step_class
 from data_prep.errors import DataError
 
-_COMMENTED = re.compile(r"^ +(\w+): .*  # (.*)$", re.MULTILINE)  # a field of a class
-SUBSTITUTED = {"type": "string", "pattern": r"^\$\{.+\}$"}  # a value of the recipe, such as ${train.seed}
+_COMMENTED = re.compile(r"^ +(\w+): .*  # (.*)$", re.MULTILINE)  # a field of a class with its comment
+SUBSTITUTED = {"type": "string", "pattern": r"^\$\{.+\}$"}  # a reference to a recipe value, such as ${train.seed}
 NAMED = {
-    "name": {"type": "string", "description": "of this step, where two are of one kind"},
+    "name": {"type": "string", "description": "name of this step, if two are of one kind"},
     "inputs": {
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-        "description": "names of earlier steps; by default the one before",
+        "description": "names of earlier steps; by default the previous one",
     },
 }
 
 
 def listing() -> str:
-    """A line for each step."""
+    """One line per step."""
     width = max(map(len, STEPS))
     return "\n".join(f"{kind:<{width}}  {_summary(kind)}" for kind in STEPS)
 
 
 def reference(kind: str) -> str:
-    """What a step does, examples, and its parameters with types, defaults and meanings. Raises DataError."""
+    """A step's description, examples, and parameters with types, defaults and meanings. Raises DataError."""
     if fault := kind_fault(kind):
         raise DataError(fault)
     cls = step_class(kind)
@@ -56,7 +56,7 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _comments(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    """(field, the comment behind it) of a model and those that it extends."""
+    """(field, its trailing comment) of a model and its base classes."""
     for cls in reversed(model.__mro__):
         if issubclass(cls, BaseModel) and cls is not BaseModel:
             yield from _COMMENTED.findall(inspect.getsource(cls))
@@ -92,7 +92,7 @@ def _item(kind: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open(model: dict[str, Any]) -> None:
-    """Let parameters be named values of the recipe, lists be single values, and steps have names and inputs."""
+    """Accept references to recipe values as parameters, single values as lists, and `name` and `inputs` of steps."""
     properties = model.setdefault("properties", {})
     for name, value in properties.items():
         if isinstance(values := value.get("additionalProperties"), dict):
@@ -102,5 +102,5 @@ def _open(model: dict[str, Any]) -> None:
 
 
 def _or_one(value: dict[str, Any]) -> dict[str, Any]:
-    """A list's schema, or that of one of its items."""
+    """A schema that accepts the list or a single item."""
     return {"anyOf": [value, value["items"]]} if value.get("type") == "array" and "items" in value else value

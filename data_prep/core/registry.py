@@ -1,7 +1,7 @@
-"""The kinds of steps there are, by name: the general ones, and those that each family registers.
+"""The registry of step kinds: the general ones, and those of each family.
 
 A family lists its own in `data_prep/families/<family>/registry.py`, as `STEPS = {"kind": "module:Class"}`. A step's
-module is imported when a pipeline names its kind, so that a launcher stays light. `package.module:Class` in a
+module is imported only when a pipeline uses it, so that the launcher starts fast. `package.module:Class` in a
 pipeline needs no registration.
 """
 
@@ -51,7 +51,7 @@ STEPS: dict[str, str] = {**GENERAL, **_of_families()}  # kind -> module:Class
 
 
 def step_class(kind: str) -> type[Step]:
-    """The class registered as `kind`, or named by it as `package.module:Class`. Raises KeyError for an unknown kind."""
+    """The class registered as `kind`, or the class at `package.module:Class`. Raises KeyError for an unknown kind."""
     return load_class(place_of(kind))
 
 
@@ -61,7 +61,7 @@ def place_of(kind: str) -> str:
 
 
 def kind_fault(kind: str) -> str | None:
-    """What is wrong with a kind: it is not registered, or names nothing that can be imported and is a step."""
+    """Why a kind is invalid: it is not registered, or cannot be imported, or is not a step. None if it is valid."""
     try:
         step_class(kind)
     except KeyError:

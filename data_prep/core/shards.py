@@ -1,4 +1,4 @@
-"""A step's work in shards: what a process must know to do a part of it, and the files that a shard is.
+"""A step's work in shards: what a process needs to compute a shard, and the files of a shard.
 
 A step's directory holds `shards/00000.jsonl` with `00000.drops.jsonl` and `00000.json` (its statistics). A shard's rows
 are renamed into place last, so a shard that exists is finished.
@@ -30,10 +30,10 @@ Fault = Callable[[Row], Drop | None]
 
 
 class Execution(BaseModel):
-    """Where shards are made; nothing of it changes what is in them.
+    """Where shards are computed; it does not change their content.
 
-    engine: `serial` in this process, `processes` of this machine, or tasks on a `ray` cluster. workers: how many at
-    once; by default as many as the machine or the cluster has CPUs.
+    engine: `serial` in this process, `processes` on this machine, or tasks on a `ray` cluster. workers: how many run
+    at once (default: the number of CPUs of the machine or cluster).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,13 +44,13 @@ class Execution(BaseModel):
 
 @dataclass(frozen=True)
 class Job:
-    """All that a process must know to work on a step; plain data, so that it travels to other processes."""
+    """Everything a process needs to work on a step; plain data, so that it can be sent to other processes."""
 
     name: str
     kind: str
-    place: str  # of the step's class, module:Class; another process may know fewer kinds than this one
-    key: str  # of the plan: the work, and the keys of its inputs
-    work: str  # hash of kind, parameters, fingerprint and code, whatever the inputs are
+    place: str  # module:Class of the step; another process may have fewer registered kinds
+    key: str  # hash of the work and the keys of the inputs
+    work: str  # hash of kind, parameters, fingerprint and code, without the inputs
     dir: Path
     base: Path
     params: dict[str, Any]
@@ -62,7 +62,7 @@ class Job:
     execution: Execution = field(default_factory=Execution)
 
     def step(self) -> Step:
-        """The step, made of its parameters."""
+        """The step, built from its parameters."""
         cls = load_class(self.place)
         return cls(cls.Params.model_validate(self.params))
 
@@ -78,16 +78,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The rows that a step reads: its inputs' shards, end to end."""
+    """The rows that a step reads: its inputs' shards, concatenated."""
 
     files: tuple[Path, ...]
-    ends: tuple[int, ...]  # for each file the rows in it and in those before it
+    ends: tuple[int, ...]  # per file, the cumulative number of rows
     size: int  # in bytes
-    full: frozenset[str] = frozenset()  # fields that all rows have, not empty
+    full: frozenset[str] = frozenset()  # fields that are present and not empty in all rows
 
     @classmethod
     def of(cls, job: Job) -> Inputs:
-        """Those of a job, whose inputs are finished."""
+        """The inputs of a job; they must be finished."""
         parts = [
             item for folder in job.input_dirs for item in zip(shard_paths(folder), shard_stats(folder), strict=True)
         ]
@@ -99,15 +99,15 @@ class Inputs:
 
     @property
     def rows(self) -> int:
-        """Their number."""
+        """The number of rows."""
         return self.ends[-1] if self.ends else 0
 
     def length(self, shard: int, size: int) -> int:
-        """Rows in shard number `shard` of `size` rows."""
+        """The number of rows in shard `shard` if shards have `size` rows."""
         return min(size, self.rows - shard * size)
 
     def lines(self, start: int, stop: int) -> list[bytes]:
-        """Those of the rows start..stop of the whole."""
+        """The lines of rows start..stop."""
         lines: list[bytes] = []
         number = bisect_right(self.ends, start)
         while number < len(self.files) and start + len(lines) < stop:
@@ -118,26 +118,26 @@ class Inputs:
         return lines
 
     def fault(self, step: Step) -> Fault | None:
-        """What finds a row's validation error; None where what was written of the rows says that none has one."""
+        """The validation of a row; None if the recorded statistics show that all rows are valid."""
         needs, present = ("id", *step.needs), step.present
         return None if self.full.issuperset((*needs, *present)) else lambda row: check(row, needs, present)
 
 
 @dataclass(frozen=True)
 class Call:
-    """Work on one shard: a `method` of the step on its rows, or, where there is none, the shard's files."""
+    """Work on one shard: call a `method` of the step on its rows, or, without one, write the shard's files."""
 
     index: int
-    argument: Any = None  # of the method, or the decisions that a step of scope "split" has made on the rows
+    argument: Any = None  # of the method, or the decisions of a "split" step on the rows
     method: str = ""
 
 
-Work = Callable[[Call], tuple[int, Any]]  # the shard's number, and its statistics or what the method returned
+Work = Callable[[Call], tuple[int, Any]]  # shard number, and the shard's statistics or the method's result
 
 
 @contextmanager
 def opened(job: Job, rows: int | None = None) -> Iterator[Work]:
-    """Open a step in this process; `rows` that it is still to get, where that is known."""
+    """Open a step in this process. rows: how many it will still receive, if known."""
     step, inputs = job.step(), Inputs.of(job)
     size, fault = step.shard_rows, inputs.fault(step)
 
@@ -161,7 +161,7 @@ def opened(job: Job, rows: int | None = None) -> Iterator[Work]:
 
 
 def reading(step: Step) -> Callable[[bytes], Row]:
-    """How a stored line becomes a row of this step."""
+    """The function that turns a stored line into a row for this step."""
     return stored if step.passes else parse
 
 
@@ -199,5 +199,5 @@ def write_shard(job: Job, step: Step, index: int, outputs: Output, rows_in: int,
 
 
 def _json_line(value: Any) -> bytes:
-    """Any JSON value, lone surrogates included: what is written of a hostile row must not fail."""
+    """Any JSON value, even with lone surrogates: recording a malformed row must not fail."""
     return json.dumps(value).encode() + b"\n"

@@ -1,7 +1,7 @@
-"""The unit of data work: rows in, rows out, keyed by content.
+"""A step, the unit of data work: it maps rows to rows and is cached by content.
 
-A step is a class with typed parameters, registered by kind (`core/registry.py`). It never decides where it runs:
-`engine` gives it shards of rows and writes what comes back, so that the same step gives the same bytes on any executor.
+A step is a class with typed parameters, registered by kind (`core/registry.py`). It does not decide where it runs:
+`engine` passes it shards of rows and writes its output, so that a step produces the same bytes on any executor.
 `pipeline` chains steps; `python -m data_prep run SPEC.json` runs a chain.
 """
 
@@ -22,10 +22,10 @@ Scope = Literal["source", "shard", "split", "whole"]
 
 @dataclass(frozen=True)
 class Drop:
-    """A row that is dropped, and why. `reason` is a short constant that the manifest counts by.
+    """A dropped row and why. The manifest counts drops by `reason`, a short constant.
 
-    `bad` marks a row that is itself at fault (not JSON, a field missing), unlike one that was merely not
-    chosen; a pipeline aborts when the share of bad rows passes its `max_drop_share`.
+    `bad` marks a defective row (not JSON, a field missing), as opposed to one that was merely not
+    selected; a pipeline stops if the share of bad rows exceeds its `max_drop_share`.
     """
 
     reason: str
@@ -36,13 +36,13 @@ class Drop:
 
 Output = Iterable[Row | Drop]
 Apply = Callable[[Sequence[Row], int], Output]
-Spread = Callable[[str, Any], Iterator[Any]]  # a method's name and argument to its results on each shard, in order
+Spread = Callable[[str, Any], Iterator[Any]]  # (method name, argument) to the method's results per shard, in order
 
 
 class Params(BaseModel):
-    """Base of every step's parameters: unknown keys, and numbers that JSON does not have, are refused."""
+    """Base of every step's parameters: unknown keys, NaN and infinities are rejected."""
 
-    # A refused value may be a secret in the wrong place: errors do not repeat it.
+    # A rejected value may be a misplaced secret: errors do not repeat it.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
@@ -51,36 +51,36 @@ P = TypeVar("P", bound=Params, default=Params)
 
 @dataclass(frozen=True)
 class Context:
-    """What a step may know of its surroundings; none of it may change the rows that come out."""
+    """A step's environment; it must not change the output rows."""
 
     dir: Path  # the step's own directory: scratch files below it survive a kill
-    base: Path  # the folder that relative paths in parameters start from
+    base: Path  # relative paths in parameters start here
     workers: int = 1
-    rows: int | None = None  # that the step is still to get, where that is known before
+    rows: int | None = None  # that the step will still receive, if known in advance
 
 
 class Step(Generic[P]):
     """One kind of step, `Step[its parameters]`. Subclasses set the class variables and implement `apply` or `open`.
 
-    scope: "source" makes rows from nothing (called once, with no rows), "shard" maps each shard by itself, "split"
-    decides on each row after a look at all of them, "whole" needs all rows at once. Only "shard" steps resume shard by
-    shard; the others are quick and start over. `needs` names the fields a row must have: rows that lack one are dropped
-    as bad before `apply` sees them. `unkeyed` names the parameters that cannot change the output (how many processes,
-    where a file lies).
+    scope: "source" creates rows (called once, without rows), "shard" maps each shard independently, "split"
+    decides on each row after reading all of them, "whole" needs all rows at once. Only "shard" steps resume shard by
+    shard; the others are quick and start over. `needs` names required fields: rows without them are dropped
+    as bad before `apply` sees them. `unkeyed` names the parameters that cannot change the output (number of processes,
+    location of a file).
     """
 
     kind: ClassVar[str]
     scope: Scope = "shard"
     shard_rows: int = 1000
-    shards_at_once: int = 1  # in one process: a step that mostly waits for others has threads work on several
+    shards_at_once: int = 1  # in one process: a step that mostly waits can process several in threads
     needs: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ()  # whose versions the manifest records, where they are installed
-    present: ClassVar[tuple[str, ...]] = ()  # fields that must be there and may be empty
-    passes: ClassVar[bool] = False  # it changes no row in place: one that comes out as it came in is written as it was
-    tells_inputs_apart: ClassVar[bool] = False  # it copes with rows of one id in several inputs
+    packages: ClassVar[tuple[str, ...]] = ()  # the manifest records their versions, if they are installed
+    present: ClassVar[tuple[str, ...]] = ()  # fields that must be present but may be empty
+    passes: ClassVar[bool] = False  # rows are not changed in place: an unchanged row is written as its original line
+    tells_inputs_apart: ClassVar[bool] = False  # rows of several inputs may have the same id
     unkeyed: ClassVar[tuple[str, ...]] = ()
     growth: ClassVar[float] = 1.5  # bytes out per byte in, for the check of free disk space
-    Params: ClassVar[type[Params]] = Params  # by default what stands in the brackets
+    Params: ClassVar[type[Params]] = Params  # by default the type argument of Step[…]
 
     def __init_subclass__(cls) -> None:
         given = [params for base in cls.__dict__.get("__orig_bases__", ()) for params in get_args(base)]
@@ -91,27 +91,27 @@ class Step(Generic[P]):
         self.params: P = params
 
     def env(self) -> str:
-        """Name of the environment this step needs (configs/envs)."""
+        """Name of the environment that this step needs (configs/envs)."""
         return "core"
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """What changes the output besides parameters and code: hashes of files, of a model, of a prompt."""
+        """What determines the output besides parameters and code: hashes of files, models, prompts."""
         return {}
 
     def modules(self) -> tuple[str, ...]:
-        """Modules that the step loads by name, whose code counts beside what its own module imports."""
+        """Modules that the step loads by name; their code is part of the key, like the imports of its own module."""
         return ()
 
     def processes(self) -> int | None:
-        """How many processes may work on shards at once, None for any number; each opens the step for itself."""
+        """How many processes may work on shards at once (None: any number); each opens the step itself."""
         return 1
 
     def resources(self) -> tuple[float, float]:
-        """CPUs and GPUs that each of the processes needs."""
+        """CPUs and GPUs that each process needs."""
         return 1, 0
 
     def reads(self, base: Path) -> str:
-        """What a source step reads, in words for a message; empty if nothing."""
+        """What a source step reads, for messages; empty if nothing."""
         return ""
 
     def source_bytes(self, base: Path) -> int:
@@ -119,30 +119,30 @@ class Step(Generic[P]):
         return 0
 
     def tally(self, row: Row) -> str | None:
-        """A label that the manifest counts output rows by (an outcome, say), or None."""
+        """A label by which the manifest counts output rows (such as the outcome), or None."""
         return None
 
     def verdict(self, counts: Mapping[str, int], rows: int) -> str | None:
-        """Why the step must not be used, judged by the labels so far among `rows` rows, or None."""
+        """Why the step's result is unusable, given the label counts so far among `rows` rows; or None."""
         return None
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """Acquire what all shards share (an engine, a server), and yield the function applied to each."""
+        """Acquire what all shards share (an engine, a server) and yield the function that is applied to each shard."""
         yield lambda rows, shard: self.apply(rows, ctx)
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Rows of one shard to rows and drops."""
+        """Maps the rows of one shard to rows and drops."""
         raise TypeError(f"step {self.kind!r} implements neither apply nor open")
 
     def decide(self, rows: Sequence[Row], spread: Spread) -> Iterable[Any]:
-        """Of a step of scope "split": a decision for each row, in order.
+        """For scope "split": a decision for each row, in order.
 
-        `spread(name, argument)` calls the step's method `name(rows, argument)` on each shard, on all cores. What it
-        returns and the decisions should be small; `rows` are read from disk when they are asked for.
+        `spread(name, argument)` calls the step's method `name(rows, argument)` on each shard, on all cores. Its
+        results and the decisions should be small; `rows` are read from disk on access.
         """
         raise TypeError(f"step {self.kind!r} does not implement decide")
 
     def emit(self, rows: Sequence[Row], decisions: Sequence[Any]) -> Output:
-        """Of a step of scope "split": rows of one shard, with their decisions, to rows and drops."""
+        """For scope "split": maps the rows of one shard and their decisions to rows and drops."""
         raise TypeError(f"step {self.kind!r} does not implement emit")

@@ -1,4 +1,4 @@
-"""Rows of files, read when they are asked for: a million of them take 13 MB, whatever is in them."""
+"""Rows of files, read from disk on access: a million rows take 13 MB of memory, whatever their size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_prep.core.step import Drop, Row
 
 
 class StoredRow(dict[str, Any]):
-    """A row with its line, which is written as it is: it must not be changed. Copies (`{**row}`) have no line."""
+    """A read-only row with its line, which is written unchanged. Copies (`{**row}`) have no line."""
 
     __slots__ = ("line",)
     line: bytes
@@ -26,21 +26,21 @@ class StoredRow(dict[str, Any]):
 
 
 def stored(line: bytes) -> StoredRow:
-    """A row of a line that a step wrote."""
+    """The row of a line that a step wrote."""
     row = StoredRow(parse(line))
     row.line = line
     return row
 
 
 class StoredRows(Sequence[Row]):
-    """The lines of files that steps wrote, end to end. Each access reads and parses anew: change nothing in place."""
+    """The rows of files that steps wrote, concatenated. Each access reads and parses again: do not change rows."""
 
     def __init__(self, files: Sequence[Path], read: Callable[[bytes], Row] = parse) -> None:
         self._files, self._read = tuple(files), read
         self._file, self._start, self._size = array("I"), array("Q"), array("I")
 
     def admit(self, fault: Callable[[Row], Drop | None] | None) -> list[Drop]:
-        """Take in the rows without a fault, or all; the others' faults, in order. Reads every file once."""
+        """Keep the rows without a fault (without `fault`: all); returns the faults in order. Reads every file once."""
         drops: list[Drop] = []
         for number, path in enumerate(self._files):
             start = 0

@@ -1,4 +1,4 @@
-"""Sums over a journal: what a step's answers came to in tokens and dollars."""
+"""Sums over journals: the tokens and dollars of a step's replies."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-REPLIES = "replies"  # the folder of all journals, beside the steps' directories
-ENDS = ("got", "paid", "free")  # kinds of records that end what `sent` began
+REPLIES = "replies"  # folder of all journals, next to the steps' directories
+ENDS = ("got", "paid", "free")  # records that close a `sent` record
 TOKENS = ("answers", "prompt_tokens", "completion_tokens")
 
 
 @dataclass
 class Totals:
-    """Sums over journals. Tokens and dollars are those of answers; what is `open` may have been paid, unheard."""
+    """Sums over journals. Tokens and dollars are those of replies; `open` requests may have been billed without one."""
 
     answers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: float = 0.0
     priced: bool = False
-    open: dict[tuple[int, int], float] = field(default_factory=dict)  # (journal, number) to dollars at most
+    open: dict[tuple[int, int], float] = field(default_factory=dict)  # (journal, number) to its maximum cost in dollars
 
     def take(self, record: Mapping[str, Any], journal: int = 0) -> None:
-        """Add a record; the numbers of each journal are its own."""
+        """Add a record; request numbers are unique within a journal."""
         usd = record.get("usd")
         self.priced = self.priced or usd is not None
         if "sent" in record:
@@ -42,16 +42,16 @@ class Totals:
 
     @property
     def lost_usd(self) -> float:
-        """Dollars at most of what is open."""
+        """Maximum cost of open requests."""
         return sum(self.open.values())
 
     @property
     def at_most(self) -> float:
-        """Dollars that may have been paid, those for what is on its way included."""
+        """Maximum of what may have been billed, requests in flight included."""
         return self.usd + self.lost_usd
 
     def summary(self) -> dict[str, float]:
-        """What a manifest says of it."""
+        """The figures for a manifest."""
         figures: dict[str, float] = {name: getattr(self, name) for name in TOKENS}
         if self.open:
             figures["lost"] = len(self.open)
@@ -65,14 +65,15 @@ class Totals:
 def journal_path(directory: Path, endpoint: str) -> Path:
     """The journal of a step's requests to an endpoint: `replies/<endpoint's hash>/<step's directory>.jsonl`.
 
-    It outlives the step. All steps that ask the same endpoint have theirs in one folder, and read each other's.
+    It is kept when the step is removed. All steps that query the same endpoint share a folder and read each other's
+    journals.
     """
     folder = hashlib.sha256(endpoint.encode()).hexdigest()[:16]
     return directory.parent / REPLIES / folder / f"{directory.name}.jsonl"
 
 
 def read_totals(directory: Path) -> Totals | None:
-    """Sums over the journals of a step's directory, None when it asked nothing."""
+    """Sums over the journals of a step's directory, None if it sent no requests."""
     paths = list((directory.parent / REPLIES).glob(f"*/{directory.name}.jsonl"))
     totals = Totals()
     for journal, path in enumerate(paths):
@@ -82,7 +83,7 @@ def read_totals(directory: Path) -> Totals | None:
 
 
 def whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Whole lines and their records; a line that a power cut has spoilt is an empty record."""
+    """Complete lines and their records; a line damaged by a power failure gives an empty record."""
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):

@@ -1,6 +1,6 @@
-"""What pydantic found wrong, in words and places of the document that a user wrote.
+"""Pydantic's validation errors in terms of the document that the user wrote.
 
-The value itself, which pydantic's own text repeats, stays out: it may be a secret in the wrong place.
+Rejected values, which pydantic's messages repeat, are left out: they may be misplaced secrets.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
 from data_prep.errors import nearest
 from rewards import OUTCOMES
 
-Place = tuple[str | int, ...]  # keys and indices that lead to a place in a document
+Place = tuple[str | int, ...]  # keys and indices of a place in a document
 
 SHOULD = "Input should be "
 
 
 def checked(check: Callable[[Any], Any]) -> AfterValidator:
-    """Calls `check`, which raises ValueError, with a value that is given; of a tuple with each of its items."""
+    """Calls `check`, which raises ValueError, with a given value, or with each item of a tuple."""
 
     def validated(value: Any) -> Any:
         for item in value if isinstance(value, tuple) else (value,):
@@ -40,7 +40,7 @@ Outcomes = Annotated[tuple[str, ...], ONE_OR_MORE, checked(_known_outcome)]
 
 
 def explained(model: type[BaseModel], error: ValidationError, given: Any, noun: str) -> Iterator[tuple[Place, str]]:
-    """Each place of the document `given` that `model` refuses, once, and why; `noun` is what its keys are."""
+    """Each place in the document `given` that `model` rejects, once, with the reason. noun: how messages call a key."""
     by_place: dict[Place, list[tuple[str, str]]] = {}
     for detail in error.errors(include_url=False, include_input=False):
         message = detail["msg"].removeprefix("Value error, ")
@@ -51,12 +51,12 @@ def explained(model: type[BaseModel], error: ValidationError, given: Any, noun: 
         by_place.setdefault(place, []).append((detail["type"], message))
     for place, reasons in by_place.items():
         below = any(other[: len(place)] == place and other != place for other in by_place)
-        if not (below and all(_misfit(kind) for kind, _ in reasons)):  # another branch fits, and fails further in
+        if not (below and all(_misfit(kind) for kind, _ in reasons)):  # another branch fits, and fails deeper
             yield place, _joined(reasons)
 
 
 def find_faults(model: type[BaseModel], given: Any, noun: str) -> Iterator[tuple[Place, str]]:
-    """`explained` of what `model` refuses of a document; nothing where it accepts it."""
+    """`explained` for a document; nothing if `model` accepts it."""
     try:
         model.model_validate(given)
     except ValidationError as error:
@@ -64,7 +64,7 @@ def find_faults(model: type[BaseModel], given: Any, noun: str) -> Iterator[tuple
 
 
 def _place(given: Any, loc: Place, missing: bool) -> Place:
-    """`loc` without pydantic's labels for the branches of a union, which are nowhere in the document."""
+    """`loc` without pydantic's labels for the branches of a union, which are not in the document."""
     place: list[str | int] = []
     for part in loc:
         listed = isinstance(given, list | tuple) and isinstance(part, int)
@@ -75,19 +75,19 @@ def _place(given: Any, loc: Place, missing: bool) -> Place:
 
 
 def _joined(reasons: Sequence[tuple[str, str]]) -> str:
-    """One message of the branches of a union: of those whose type fits the value, else of all."""
+    """One message for the branches of a union: those whose type fits the value, else all."""
     fitting = [message for kind, message in reasons if not _misfit(kind)]
     first, *rest = dict.fromkeys(fitting or [message for _, message in reasons])
     return " or ".join([first, *(message.removeprefix(SHOULD) for message in rest)])
 
 
 def _misfit(kind: str) -> bool:
-    """Whether an error only says that the value is of another type."""
+    """Whether an error only says that the value has another type."""
     return kind.endswith("_type")
 
 
 def schema_at(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
-    """The model of the mapping at a place of a document that `model` describes; None where no model describes it."""
+    """The model of the mapping at a place in a document of `model`; None if no model describes it."""
     for part in place:
         field = model.model_fields.get(str(part))
         if field is None:

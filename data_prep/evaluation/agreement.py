@@ -1,12 +1,12 @@
-"""How often a reward prefers the answer that people prefer, reward by reward, beside the paper's figures.
+"""Agreement of rewards with human preferences, next to the paper's figures.
 
     make agreement/bleuberi DATA=pairs.jsonl
     python -m data_prep.evaluation.agreement --data pairs.jsonl --paper recipes/bleuberi/_paper.yaml --out agreement
 
 Rows: {"prompt": text or messages, "responses": [a, b], "winner": 0, 1 or "tie", "references": [text, …]}. As in
-BLEUBERI (arena_analysis/run_arena_analysis.py) a reward says "tie" where both scores are equal, and agrees where it
-says what people said, ties included. A pair with a score that is an error, or with fewer references than a row of the
-table takes, is left out for that reward, and counted.
+BLEUBERI (arena_analysis/run_arena_analysis.py) a reward predicts "tie" if both scores are equal, and agrees if its
+prediction equals the human label, ties included. For each reward, pairs whose score is an error or that have too few
+references are skipped and counted.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from data_prep.evaluation.intervals import interval
 from data_prep.sources.files import read_records
 from rewards.errors import RewardError
 
-Scores = list[tuple[float, float] | None]  # of each pair; None where one could not be scored
+Scores = list[tuple[float, float] | None]  # per pair; None if a response could not be scored
 MOST_REFERENCES = 5
-FLOOR = -40.0  # a reward model's value of a blank response: below any of its values of a text
+FLOOR = -40.0  # reward-model score of a blank response, below the score of any text
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Pair:
 
 
 def read_pairs(path: Path) -> tuple[list[Pair], Counter[str]]:
-    """The pairs of a file, and the records that are none by reason. Raises DataError when there is no pair."""
+    """The pairs of a file, and counts of invalid records by reason. Raises DataError if there is no pair."""
     pairs: list[Pair] = []
     faults: Counter[str] = Counter()
     for record in read_records(path):
@@ -57,13 +57,13 @@ def read_pairs(path: Path) -> tuple[list[Pair], Counter[str]]:
             faults[made] += 1
     if not pairs:
         raise DataError(
-            f"{path}: no pair in it ({dict(faults)}); a row is prompt, responses [a, b], winner, references"
+            f"{path}: no valid pair ({dict(faults)}); a row needs prompt, responses [a, b], winner and references"
         )
     return pairs, faults
 
 
 def _pair(record: dict[str, Any]) -> Pair | str:
-    """A pair, or what is wrong with it."""
+    """A pair, or why the record is invalid."""
     prompt, responses, references = (record.get(name) for name in ("prompt", "responses", "references"))
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if not isinstance(messages, list) or not messages:
@@ -78,7 +78,7 @@ def _pair(record: dict[str, Any]) -> Pair | str:
 
 
 def scored(pairs: Sequence[Pair], name: str, params: dict[str, Any], references: int, workers: int) -> Scores:
-    """Both scores of each pair that has so many references, by a reward. Raises RewardError."""
+    """A reward's scores of each pair that has at least `references` references. Raises RewardError."""
     reward = rewards.load(name, **params)
     reward.check_ready()
     asked = [
@@ -95,7 +95,7 @@ def scored(pairs: Sequence[Pair], name: str, params: dict[str, Any], references:
 
 
 def zsum(parts: Sequence[Scores]) -> Scores:
-    """Mean of the parts' z-scores over all responses, as the original adds a reward model to BLEU."""
+    """Mean of the parts' z-scores over all responses, as the original combines a reward model with BLEU."""
     normal: list[Scores] = []
     for part in parts:
         values = [value for both in part if both for value in both]
@@ -108,7 +108,7 @@ def zsum(parts: Sequence[Scores]) -> Scores:
 
 
 def agreement(pairs: Sequence[Pair], scores: Scores) -> dict[str, Any]:
-    """Accuracy in percent with its 95 % interval over the pairs that were scored."""
+    """Accuracy in percent over the scored pairs, with its 95 % interval."""
     known = [(pair.winner, *both) for pair, both in zip(pairs, scores, strict=True) if both]
     counts = {"pairs": len(known), "left_out": len(scores) - len(known)}
     if not known:
@@ -121,10 +121,10 @@ def agreement(pairs: Sequence[Pair], scores: Scores) -> dict[str, Any]:
 def measure(
     pairs: Sequence[Pair], workers: int, encoder: str | None, reward_models: Iterable[tuple[str, str]]
 ) -> dict[str, dict[str, Any]]:
-    """Every reward's agreement. reward_models: names and addresses of their servers. Raises RewardError.
+    """The agreement of every reward. reward_models: names and server addresses. Raises RewardError.
 
-    encoder: of reward `embedding`; None for its default, without which that reward is left out, with the reason; "" for
-    none.
+    encoder: of reward `embedding`. None: its default; if that cannot be loaded, the reward is skipped with the reason.
+    "": skip the reward.
     """
     most = min(MOST_REFERENCES, max(len(pair.references) for pair in pairs))
     table: list[tuple[str, str, dict[str, Any], int]] = [
@@ -134,7 +134,7 @@ def measure(
     table += [(name, name, {}, 1) for name in ("rouge_l", "bleu_rouge_f1", "chrf", "keywords")]
     unmeasured: dict[str, dict[str, Any]] = {}
     try:
-        if encoder is None:  # its default model may be missing; one that was named must be there
+        if encoder is None:  # the default model may be missing; a named one must exist
             rewards.load("embedding").check_ready()
         if encoder != "":
             table.append(("embedding", "embedding", {"model": encoder} if encoder else {}, 1))
@@ -151,13 +151,13 @@ def measure(
 
 
 class Request(Options):
-    """What is measured."""
+    """Options of the measurement."""
 
     data: Path = Field(description="pairs")
     out: Path = Field(Path("agreement"), description="<out>.md, .json and .png")
-    paper: Path | None = Field(None, description="YAML whose `agreement` maps rewards to published figures")
-    encoder: str | None = Field(None, description="of reward embedding: a folder or Hub id; '' leaves it out")
-    reward_models: tuple[str, ...] = Field((), description="name=address of servers that run")
+    paper: Path | None = Field(None, description="YAML with `agreement`, a map from rewards to published figures")
+    encoder: str | None = Field(None, description="of reward embedding: folder or Hub id; '' skips it")
+    reward_models: tuple[str, ...] = Field((), description="name=address of running servers")
     workers: int = CPUS
 
 
@@ -168,14 +168,14 @@ def report(args: Request, progress: Progress) -> str:
     pairs, faults = read_pairs(args.data)
     figures = measure(pairs, args.workers, args.encoder, servers)
     lines = [f"{len(pairs):,} pairs, {sum(pair.winner == 'tie' for pair in pairs)} of them ties.", ""]
-    lines += ["| reward | pairs | agrees, % | 95 % interval | says tie | paper, % |", "|---|---|---|---|---|---|"]
+    lines += ["| reward | pairs | agreement, % | 95 % interval | ties | paper, % |", "|---|---|---|---|---|---|"]
     for name, own in figures.items():
         values = "— | — | —"
         if own["pairs"]:
             values = f"{own['mean']:.1f} | {own['ci95'][0]:.1f} to {own['ci95'][1]:.1f} | {own['ties']}"
         lines.append(f"| {name} | {own['pairs']:,} | {values} | {paper.get(name, '—')} |")
     if faults:
-        lines += ["", f"Left out: {', '.join(f'{count:,} {reason}' for reason, count in faults.most_common())}."]
+        lines += ["", f"Skipped: {', '.join(f'{count:,} {reason}' for reason, count in faults.most_common())}."]
     for name, own in figures.items():
         lines += ["", f"{name}: not measured: {own['reason']}"] if "reason" in own else []
     write_json(out.with_suffix(".json"), {"pairs": len(pairs), "faults": faults, "rewards": figures})
@@ -189,7 +189,7 @@ def _paper(path: Path) -> dict[str, float]:
     document = read_yaml(path)
     figures = document.get("agreement") if isinstance(document, dict) else None
     if not isinstance(figures, dict) or not all(isinstance(value, int | float) for value in figures.values()):
-        raise DataError(f"{path}: give `agreement`, which maps rewards to published figures in %")
+        raise DataError(f"{path}: needs `agreement`, a map from rewards to published figures in %")
     return figures
 
 
@@ -205,13 +205,13 @@ def _plot(path: Path, figures: dict[str, dict[str, Any]], paper: Mapping[str, fl
         axes.plot(figures[name]["mean"], place, "o", color="tab:blue")
         if name in paper:
             axes.plot(paper[name], place, "x", color="tab:orange")
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="agreement with people, % (○ here, × the paper)")
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="agreement with humans, % (○ here, × the paper)")
     axes.axvline(50, color="lightgrey", zorder=0)
     figure.savefig(path, dpi=120)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status."""
+    """Run the command line; returns the exit status."""
     return run(__doc__ or "", {"": (Request, report)}, argv)
 
 

@@ -1,8 +1,8 @@
 """Statistics of evaluations: pass@k, majority votes, intervals over prompts, paired differences.
 
-Prompts are the unit of chance: k samples of one prompt are k looks at one question, so they are averaged first and
-the spread is taken over prompts (clustered standard errors: Miller 2024, arXiv 2411.00640). Figures that leave this
-module are in percent.
+Prompts are the sampling unit: the k samples of a prompt are averaged first, and
+the variance is taken over prompts (clustered standard errors: Miller 2024, arXiv 2411.00640). Returned figures are in
+percent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from data_prep.errors import DataError
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Chance that at least one of k samples is right, given c right among n (Chen et al. 2021, eq. 1).
+    """Probability that at least one of k samples is right, given c right among n (Chen et al. 2021, eq. 1).
 
     Unbiased: 1 - C(n-c, k) / C(n, k). Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
     """
@@ -29,8 +29,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 def majority(votes: Sequence[tuple[str | None, float]]) -> float:
     """Expected score of the most frequent answer among one prompt's (answer, score) votes.
 
-    Self-consistency (Wang et al. 2022, arXiv 2203.11171). Equal answers have equal texts here; None abstains. A tie
-    counts as a fair draw among the tied answers; an answer is worth the mean score of its samples. Without votes: 0.
+    Self-consistency (Wang et al. 2022, arXiv 2203.11171). Equal answers must have equal texts; None abstains. Ties
+    are broken uniformly at random, in expectation. An answer's score is the mean over its samples. Without votes: 0.
     """
     scores: dict[str, list[float]] = {}
     for answer, score in votes:
@@ -46,7 +46,7 @@ def majority(votes: Sequence[tuple[str | None, float]]) -> float:
 def t_quantile(df: int) -> float:
     """The 97.5 % quantile of Student's t, by bisection of its distribution function (Abramowitz & Stegun 26.7.1).
 
-    Above 1000 degrees of freedom the normal's, off by < 0.003; likewise for 0, where no spread is known.
+    The normal quantile above 1000 degrees of freedom (error < 0.003), and for 0, where the variance is unknown.
     """
     if df > 1000 or df == 0:
         return NormalDist().inv_cdf(0.975)
@@ -61,12 +61,12 @@ def t_quantile(df: int) -> float:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Of their mean; 0 for a single value."""
+    """Standard error of the mean; 0 for a single value."""
     return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def wilson(p: float, n: float, z: float) -> tuple[float, float]:
-    """Score interval for a share p of n trials at quantile z (Wilson 1927); n may be an effective size."""
+    """Score interval for a proportion p of n trials at quantile z (Wilson 1927); n may be an effective sample size."""
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -76,9 +76,9 @@ def interval(means: Sequence[float]) -> dict[str, Any]:
     """Mean, standard error and 95 % interval, in percent, over prompts' mean scores (fractions).
 
     Scores within 0..1 get Wilson's interval with the effective number of prompts p(1-p)/stderr² and Student's
-    quantile (Korn & Graubard 1998; Franco et al. 2019). It stays inside 0..100, agrees with mean ± t·stderr
-    in the middle, and never claims certainty: where all prompts agree the effective number is the prompts',
-    so 40 of 40 right is [90.7, 100]. Scores outside 0..1 get mean ± t·stderr.
+    quantile (Korn & Graubard 1998; Franco et al. 2019). It stays within 0..100, agrees with mean ± t·stderr
+    in the middle, and never has zero width: if all prompts agree, the effective number is the number of prompts,
+    so 40 of 40 right gives [90.7, 100]. Scores outside 0..1 get mean ± t·stderr.
     """
     n = len(means)
     mean = fmean(means)
@@ -94,9 +94,9 @@ def interval(means: Sequence[float]) -> dict[str, Any]:
 def paired(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, Any]:
     """Mean of a - b over the prompts in both, with standard error and 95 % t interval (Miller 2024, paired).
 
-    `a` and `b` map prompts to mean scores in percent; so are the figures returned. Where every prompt differs
-    by the same, the interval still allows the share of prompts that 0 in n does not exclude (Wilson), so that
-    "no prompt changed" among 40 reads [-9.3, 9.3]. Raises DataError when no prompt is in both.
+    `a` and `b` map prompts to mean scores in percent; the returned figures are in percent as well. If all prompts
+    have the same difference, the interval covers the proportion that 0 of n does not exclude (Wilson): with
+    no change in 40 prompts it is [-9.3, 9.3]. Raises DataError if no prompt is in both.
     """
     shared = _shared(a, b)
     differences = [a[p] - b[p] for p in shared]
@@ -104,16 +104,16 @@ def paired(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, Any]:
     mean = fmean(differences)
     error, t = standard_error(differences), t_quantile(n - 1)
     half = t * error if error > 1e-7 else 100 * wilson(0.0, n, t)[1]
-    most = 100.0 if all(0 <= value <= 100 for p in shared for value in (a[p], b[p])) else math.inf  # else no shares
+    most = 100.0 if all(0 <= value <= 100 for p in shared for value in (a[p], b[p])) else math.inf  # not proportions
     ci95 = [round(max(-most, mean - half), 4), round(min(most, mean + half), 4)]
     return {"difference": round(mean, 4), "stderr": round(error, 4), "ci95": ci95, "prompts": n}
 
 
 def paired_ratio(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, Any]:
-    """Change from b to a in percent of b's mean, over the prompts in both, with a 95 % t interval.
+    """Change from b to a in percent of b's mean over the prompts in both, with a 95 % t interval.
 
-    `a` and `b` map prompts to positive means, such as tokens. The interval is the ratio of means' by the delta method
-    (Casella & Berger 2002, 5.5.4), paired by prompt. Raises DataError when no prompt is in both.
+    `a` and `b` map prompts to positive means, such as tokens. The interval is that of a ratio of means by the delta
+    method (Casella & Berger 2002, 5.5.4), paired by prompt. Raises DataError if no prompt is in both.
     """
     shared = _shared(a, b)
     means = fmean(a[p] for p in shared), fmean(b[p] for p in shared)
@@ -127,12 +127,12 @@ def paired_ratio(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, An
 
 
 def _shared(a: Mapping[str, float], b: Mapping[str, float]) -> list[str]:
-    """Prompts in both. Raises DataError when there is none."""
+    """Prompts in both. Raises DataError if there are none."""
     if not (shared := sorted(a.keys() & b.keys())):
         raise DataError("the two evaluations have no prompt in common")
     return shared
 
 
 def percent(fraction: float) -> float:
-    """Rounded, for records."""
+    """A fraction in percent, rounded for records."""
     return round(100 * fraction, 4)

@@ -1,17 +1,17 @@
-"""A model as the judge of two answers: both orders, ties, lengths, intervals by prompt, and a cap on what it may cost.
+"""LLM-as-judge comparison of two answers: both orders, ties, length control, intervals by prompt, and a spend cap.
 
     python -m data_prep.evaluation.judge --questions question.jsonl --answers ours.jsonl --baseline theirs.jsonl \\
         --model gpt-4.1-mini --base_url https://api.openai.com/v1 --api_key_env OPENAI_API_KEY --spend_cap 5 \\
         --out judged
 
-Question files: MT-Bench's (turns, of which the first is asked), Arena-Hard's v1 (turns) and v2 (prompt), WildBench's
-(conversation_input, checklist), creative writing's (writing_prompt, whose <SEED> is the first of seed_modifiers; also
-as one JSON object of questions by name). Answers: rows with `completion`, or the benchmarks' own files of answers.
-The prompt is ours (templates/prompts/judge), so that figures are not those of the benchmarks' own judges.
+Question files: MT-Bench (turns; only the first is used), Arena-Hard v1 (turns) and v2 (prompt), WildBench
+(conversation_input, checklist), creative writing (writing_prompt, with <SEED> replaced by the first of seed_modifiers;
+also as one JSON object of questions by name). Answers: rows with `completion`, or the benchmarks' own answer files.
+The prompt is our own (templates/prompts/judge), so results are not comparable with the benchmarks' own judges.
 
-A reply counts only where its last line is a verdict. A pair with an order that has none, after `tries`, is invalid: it
-is counted, and is no part of any mean. Style control is a logistic regression of the verdict on the relative difference
-of lengths, (a - b) / (a + b) in words, as Arena-Hard has it; the controlled win rate is its value at equal lengths.
+A reply counts only if its last line is a verdict. A pair without a verdict in either order after `tries` is invalid: it
+is counted and excluded from all means. Style control is a logistic regression of the verdict on the relative length
+difference, (a - b) / (a + b) in words, as in Arena-Hard; the controlled win rate is its value at equal lengths.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ _VERDICT = re.compile(
     r"""[\s*_`#"'(\[]*(?:final\s+)?verdict[\s*_`"':]+[(\[<]*(a|b|tie)[\s*_`"')\]>.]*""", re.IGNORECASE
 )
 _MARK = re.compile(r"<[\s/]*(answer|question)[\s_-]*[ab12]?\s*>", re.IGNORECASE)
-ASKED = ("model", "base_url", "api_key_env", "spend_cap", "seed", "concurrency")  # of a request, for the step
-ORDERS = ("first", "second")  # where our answer stands
+ASKED = ("model", "base_url", "api_key_env", "spend_cap", "seed", "concurrency")  # options passed to the step
+ORDERS = ("first", "second")  # position of our answer
 THOUGHT_MARKS = [mark for preset in PRESETS.values() for mark in (preset.open, preset.close) if mark]
 RESAMPLES = 1000
-MOST_LEFT_OUT = 0.5  # share of the questions: figures over fewer are of another benchmark
-RIDGE = 1e-3  # of the regression: keeps it finite where one side wins all
+LEAST_JUDGED = 0.5  # share of the questions; results on fewer are not comparable
+RIDGE = 1e-3  # ridge penalty: keeps the regression finite if one side wins every pair
 
 
 class Judge(EndpointStep):
-    """`completion` against `references[0]`: score 1, 0.5 or 0, the mean of both orders; without it, outcome error."""
+    """`completion` against `references[0]`: score 1, 0.5 or 0, averaged over both orders; else outcome error."""
 
     kind = "judge"
     prompts = "judge"
@@ -100,21 +100,21 @@ class Judge(EndpointStep):
 
 
 def _unmarked(text: str) -> str:
-    """A text without the marks of our prompt, also those that stay when another one is taken out of them."""
+    """A text without our prompt's delimiters, including those that form when another one is removed."""
     while (without := _MARK.sub("", text)) != text:
         text = without
     return text
 
 
 def verdict(reply: str) -> float | None:
-    """1 for the first answer, 0 for the second, 0.5 for a tie; None where the last line is no verdict."""
+    """1 for the first answer, 0 for the second, 0.5 for a tie; None if the last line is not a verdict."""
     last = next((line.strip() for line in reversed(reply.splitlines()) if line.strip()), "")
     match = _VERDICT.fullmatch(last)
     return {"a": 1.0, "b": 0.0, "tie": 0.5}[match[1].lower()] if match else None
 
 
 def question(record: Mapping[str, Any]) -> Row | None:
-    """A question of any of the shapes, None where its prompt is not found."""
+    """A question in any of the formats, None if it has no prompt."""
     turns, asked = record.get("turns"), record.get("conversation_input")
     if isinstance(turns, list) and turns:
         asked = turns[0].get("content") if isinstance(turns[0], dict) else turns[0]
@@ -131,13 +131,13 @@ def question(record: Mapping[str, Any]) -> Row | None:
 
 
 def name_of(record: Mapping[str, Any]) -> str:
-    """What a question is called in its own file and in those of its answers."""
+    """A question's id, in its own file or in an answer file."""
     names = ("question_id", "uid", "session_id", "id")
     return next((str(record[name]) for name in names if record.get(name) is not None), "")
 
 
 def answer(record: Mapping[str, Any]) -> str | None:
-    """An answer's text, of any of the shapes."""
+    """An answer's text, in any of the formats."""
     text = record.get("completion")
     if isinstance(choices := record.get("choices"), list) and choices and isinstance(choices[0], dict):
         text = next(iter(choices[0].get("turns") or []), None)
@@ -151,12 +151,12 @@ def answer(record: Mapping[str, Any]) -> str | None:
 
 
 def pairs(questions: Path, answers: Path, baseline: Path, format: str | None = None) -> tuple[list[Row], Counter[str]]:
-    """Rows to judge, without thoughts (of `format`), and the questions left out by reason. Raises DataError."""
+    """Rows to judge, without thoughts (in `format`), and counts of skipped questions by reason. Raises DataError."""
     try:
         form = thinking(format or "none")
     except RewardError as problem:
         raise DataError(f"--thinking: {problem}") from None
-    whole = form.model_copy(update={"prefilled": False})  # a baseline may have no thoughts, and then no marks
+    whole = form.model_copy(update={"prefilled": False})  # a baseline may have no thoughts, hence no tags
     ours, others = (_answers(path, own if format else None) for path, own in ((answers, form), (baseline, whole)))
     rows: list[Row] = []
     left_out: Counter[str] = Counter()
@@ -166,16 +166,16 @@ def pairs(questions: Path, answers: Path, baseline: Path, format: str | None = N
         if made is None or not made["id"]:
             left_out["no question" if made is None else "no id"] += 1
         elif made["id"] in seen:
-            left_out["asked before"] += 1
+            left_out["repeated id"] += 1
         elif made["id"] not in ours or made["id"] not in others:
             left_out["no answer" if made["id"] not in ours else "no answer of the baseline"] += 1
         else:
             rows.append({**made, "completion": ours[made["id"]], "references": [others[made["id"]]]})
         seen |= {made["id"]} if made else set()
     total = len(rows) + left_out.total()
-    if len(rows) < max(1, MOST_LEFT_OUT * total):
+    if len(rows) < max(1, LEAST_JUDGED * total):
         raise DataError(
-            f"{answers}: only {len(rows)} of {total} questions of {questions} has both answers ({dict(left_out)})"
+            f"{answers}: only {len(rows)} of {total} questions in {questions} have both answers ({dict(left_out)})"
         )
     return rows, left_out
 
@@ -189,7 +189,7 @@ def _questions(path: Path) -> Iterator[dict[str, Any] | Drop]:
 
 
 def _answers(path: Path, form: Thinking | None) -> dict[str, str]:
-    """Answers by the question's id, without their thoughts. Raises DataError for a thought where there is no format."""
+    """Answers by question id, without thoughts. Raises DataError for an answer with a thought if `form` is None."""
     answers = {}
     for record in read_records(path):
         if isinstance(record, dict) and (text := answer(record)) is not None:
@@ -198,19 +198,19 @@ def _answers(path: Path, form: Thinking | None) -> dict[str, str]:
             name = str(prompt or name_of(record))
             if form is None and (mark := next((mark for mark in THOUGHT_MARKS if mark in text), None)):
                 raise DataError(
-                    f"{path}: the answer to {name} holds the mark {mark!r}: give the thinking format by --thinking "
+                    f"{path}: the answer to {name} contains the tag {mark!r}: set the thinking format by --thinking "
                     f"({', '.join(PRESETS)}; none: it is part of the answer)"
                 )
             if name in answers:
-                raise DataError(f"{path}: {name} has two answers: keep one of each question")
+                raise DataError(f"{path}: {name} has two answers: keep one per question")
             answers[name] = form.answer_of(text) if form else text
-    ends = Counter(name.rsplit("/", 1)[-1] for name in answers)  # rows of ours are called <task>/<question>
+    ends = Counter(name.rsplit("/", 1)[-1] for name in answers)  # our rows' ids are <task>/<question>
     return {end: text for name, text in answers.items() if ends[end := name.rsplit("/", 1)[-1]] == 1} | answers
 
 
 def summary(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
-    """Figures over judged rows, in percent: win rate, also at equal lengths, with 95 % intervals by prompt; ties;
-    how often the orders disagree, how often the longer answer wins, mean words; and the rows that are invalid."""
+    """Results over judged rows, in percent: win rate, plain and length-controlled, with 95 % intervals by prompt; ties;
+    disagreement between the orders; wins of the longer answer; also mean lengths in words and invalid rows."""
     valid = [row for row in rows if row["outcome"] == "scored"]
     result: dict[str, Any] = {"pairs": len(rows), "invalid": len(rows) - len(valid)}
     if not valid:
@@ -241,7 +241,7 @@ def summary(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
 
 
 def controlled(wins: NDArray[np.float64], style: NDArray[np.float64]) -> float:
-    """Win rate at equal lengths: sigmoid of the intercept of a logistic regression, by Newton's steps."""
+    """Win rate at equal lengths: sigmoid of the intercept of a logistic regression, fitted by Newton's method."""
     features, weights = np.stack([np.ones_like(style), style], axis=1), np.zeros(2)
     for _ in range(30):
         chance = 1 / (1 + np.exp(-features @ weights))
@@ -259,24 +259,24 @@ def _with_interval(value: float, resampled: NDArray[np.float64]) -> dict[str, An
 
 
 class Request(Options):
-    """What to judge, and by which model."""
+    """Options of the comparison."""
 
     questions: Path
     answers: Path
     baseline: Path
-    model: str = Field(description="the judge")
+    model: str = Field(description="judge model")
     base_url: str
     api_key_env: str | None = None
     spend_cap: float | None = Field(None, description="dollars")
     concurrency: int | None = None
-    thinking: str | None = Field(None, description="the format of thoughts: neither judged nor part of any length")
+    thinking: str | None = Field(None, description="thinking format; thoughts are not judged or counted in lengths")
     seed: int = 0
-    out: str = Field(description="<out>.json: figures; <out>.jsonl: every pair with its verdicts")
+    out: str = Field(description="<out>.json: results; <out>.jsonl: every pair with its verdicts")
     cache: Cache = CACHE
 
 
 def judge(args: Request, progress: Progress) -> str:
-    """Judge what is left, and write <out>.jsonl, <out>.json. Raises DataError."""
+    """Judge the remaining pairs and write <out>.jsonl and <out>.json. Raises DataError."""
     rows, left_out = pairs(args.questions, args.answers, args.baseline, args.thinking)
     out = Path(f"{args.out}.pairs.jsonl").absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -300,7 +300,7 @@ def judge(args: Request, progress: Progress) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status."""
+    """Run the command line; returns the exit status."""
     return run(__doc__ or "", {"": (Request, judge)}, argv)
 
 

@@ -1,11 +1,11 @@
-"""Evaluation numbers from scored rows: means with intervals by prompt, pass@k, maj@k, paired differences.
+"""Evaluation metrics from scored rows: means with intervals by prompt, pass@k, maj@k, paired differences.
 
     python -m data_prep.evaluation.metrics evaluate --rows scored.jsonl --label after --model M --out eval/after.json
     python -m data_prep.evaluation.metrics compare --a eval/after.json --b eval/before.json --out compare.json
 
-One row is one sample: `source` names the task, `meta.prompt_id` the prompt. Every figure that leaves this
-module is in percent. For maj@k two answers are one where the reward would accept either for the other: all right
-ones, and of mathematics the wrong ones that it grades as equal.
+A row is a sample: `source` names its task, `meta.prompt_id` its prompt. All returned figures are in
+percent. For maj@k two answers are equal if both are right or, in mathematics, if the reward grades them as
+equal.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ from data_prep.evaluation.intervals import interval, majority, paired, paired_ra
 from data_prep.sources import tasks as task_files
 from data_prep.sources.files import read_json, read_records
 
-SHOWN = 6  # rows of each kind, right and wrong, that `evaluate` keeps for the report
+SHOWN = 6  # right and wrong rows each that `evaluate` keeps for the report
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the numbers need of one scored row. `score` is a fraction: 1.0 is full marks."""
+    """The fields of a scored row that the metrics use. `score` is a fraction; 1.0 is right."""
 
     task: str
     prompt_id: str
-    index: int  # the sample's number among its prompt's
+    index: int  # number of the sample within its prompt
     score: float
     outcome: str
     vote: str | None  # the extracted answer, stripped
-    votes_known: bool  # False where a scored row does not say what was extracted
+    votes_known: bool  # False if a scored row does not record the extracted answer
     truncated: bool
     tokens: int | None
-    level: str | None  # of a question of code: how many skills it composes
-    skills: str | None  # the skills that it composes, in their order
+    level: str | None  # of a code question: how many skills it combines
+    skills: str | None  # these skills, in order
 
     @property
     def right(self) -> bool:
-        """Full marks. A half-right program or a partial text score is not a pass."""
+        """Whether the score is 1: partial credit is not a pass."""
         return self.score >= 1 - 1e-9
 
 
 def sample(row: Row) -> Sample:
-    """The sample in a scored row. Raises DataError when task, prompt or score is absent."""
+    """The sample in a scored row. Raises DataError if task, prompt or score is missing."""
     meta = row["meta"] if isinstance(row.get("meta"), dict) else {}
     prompt_id = meta.get("prompt_id", row.get("id"))
     score = row.get("score")
@@ -89,16 +89,16 @@ def sample(row: Row) -> Sample:
     )
 
 
-Same = Callable[[Sequence[tuple[str, str]]], list[bool]]  # for pairs of answers, whether they are equal
+Same = Callable[[Sequence[tuple[str, str]]], list[bool]]  # whether the answers of each pair are equal
 
 
 def task_result(samples: Iterable[Sample], same: Same | None = None) -> dict[str, Any]:
     """The result of one task (the `tasks` entry of an evaluation), in percent.
 
-    pass@k (with 95 % intervals over prompts) and maj@k are given for k = 1, 2, 4 … up to the fewest samples a prompt
-    has; maj@k takes each prompt's first k samples, and is left out when a scored sample does not say which answer was
-    extracted (`meta.score_details.answer`). `same` compares wrong answers; without it equal texts are equal. Prompts
-    with levels or skills are also counted by level, and by tuple of skills with pass@k.
+    pass@k (with 95 % intervals over prompts) and maj@k are given for k = 1, 2, 4 … up to the smallest number of samples
+    of a prompt. maj@k uses each prompt's first k samples, and is omitted if a scored sample does not record its
+    extracted answer (`meta.score_details.answer`). `same` compares wrong answers (default: equal texts). Prompts
+    with levels or skills are also reported by level, and by tuple of skills with pass@k.
     """
     samples = list(samples)
     prompts = list(by_prompt(samples).values())
@@ -124,7 +124,7 @@ def task_result(samples: Iterable[Sample], same: Same | None = None) -> dict[str
 
 
 def _ballots(prompts: Sequence[Sequence[Sample]], same: Same | None) -> list[list[tuple[str | None, float]]]:
-    """Each prompt's (answer, score) votes, equal answers by one text; right ones are equal to the reference answer."""
+    """Each prompt's (answer, score) votes, with one text for equal answers; all right answers are equal."""
     wrong = [sorted({s.vote for s in group if s.vote is not None and not s.right}) for group in prompts]
     pairs = [(number, a, b) for number, answers in enumerate(wrong) for a, b in combinations(answers, 2)]
     equal = same([(a, b) for _, a, b in pairs]) if same and pairs else [False] * len(pairs)
@@ -139,18 +139,18 @@ def _ballots(prompts: Sequence[Sequence[Sample]], same: Same | None) -> list[lis
 
 
 def same_answers(pairs: Sequence[tuple[str, str]]) -> list[bool]:
-    """Whether the reward `math` accepts the second answer where the first is the reference."""
+    """Whether the reward `math` accepts the second answer with the first as the reference."""
     rows = [{"prompt": [], "answer": a} for a, _ in pairs]
     return [score.value == 1 for score in rewards.load("math").score_many(rows, [f"\\boxed{{{b}}}" for _, b in pairs])]
 
 
 def _comparison(task: str) -> Same | None:
-    """How answers of a task are compared: as its reward does, where it is `math`."""
+    """The comparison of a task's answers: its reward's, if that is `math`."""
     return same_answers if task in task_files.names() and task_files.read(task).reward.name == "math" else None
 
 
 def _grouped(prompts: Iterable[Sequence[Sample]], field: str) -> dict[str, list[Sequence[Sample]]]:
-    """Prompts by a field of their samples, in natural order; those without it are left out."""
+    """Prompts by a field of their samples, in natural order; prompts without the field are skipped."""
     groups: dict[str, list[Sequence[Sample]]] = {}
     for group in prompts:
         if (name := getattr(group[0], field)) is not None:
@@ -165,14 +165,14 @@ def _table(groups: Sequence[Sequence[Sample]], ks: Sequence[int]) -> dict[str, A
 
 
 def by_prompt(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    """Samples by prompt, each prompt's in order of number. Raises DataError on a sample given twice."""
+    """Samples by prompt, ordered by number. Raises DataError for a repeated sample."""
     prompts: dict[str, list[Sample]] = {}
     for s in samples:
         prompts.setdefault(s.prompt_id, []).append(s)
     for prompt_id, group in prompts.items():
         group.sort(key=lambda s: s.index)
         if len({s.index for s in group}) < len(group):
-            raise DataError(f"prompt {prompt_id!r} has two samples of one number: were its rows given twice?")
+            raise DataError(f"prompt {prompt_id!r} has two samples with the same number: were its rows given twice?")
     return prompts
 
 
@@ -185,13 +185,13 @@ def natural(text: str) -> tuple[float, str]:
 
 
 def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]:
-    """(tasks, prompts, shown) of scored rows: results by task, one line per prompt, rows worth showing.
+    """(tasks, prompts, shown) of scored rows: results by task, one line per prompt, example rows.
 
-    Shown are the SHOWN right and SHOWN wrong rows whose ids hash lowest: the same rows whatever their order,
+    The examples are the SHOWN right and SHOWN wrong rows with the lowest id hashes: the same rows in any order,
     and the same prompts before and after training.
     """
     tasks: dict[str, list[Sample]] = {}
-    measured: dict[str, dict[str, Any]] = {}  # what a harness says of its own tasks
+    measured: dict[str, dict[str, Any]] = {}  # metrics that a harness defines for its tasks
     shown: dict[bool, list[tuple[str, Row]]] = {True: [], False: []}
     for row in rows:
         s = sample(row)
@@ -216,13 +216,13 @@ def evaluate(rows: Iterable[Row]) -> tuple[dict[str, Any], list[Row], list[Row]]
 
 
 def metric_of(task: str) -> dict[str, Any]:
-    """Name, unit and direction of what a task measures; accuracy where no task of that name is known."""
+    """Name, unit and direction of a task's metric; accuracy for an unknown task."""
     measured = task_files.read(task).measured if task in task_files.names() else task_files.Metric()
     return measured.model_dump()
 
 
 def in_unit(result: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
-    """A task's result in percent as its metric counts: pass@k and maj@k are of accuracies only."""
+    """A task's result, given in percent, in its metric's unit; pass@k and maj@k are kept for accuracies only."""
     converted = _scaled(result, metric, "mean")
     if metric["name"] != "accuracy":
         converted |= {"pass_at": {}, "pass_ci95": {}, "maj_at": {}, "by": {}}
@@ -230,7 +230,7 @@ def in_unit(result: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scaled(figures: dict[str, Any], metric: dict[str, Any], name: str) -> dict[str, Any]:
-    """The figure `name` in percent, with its error and interval, in the metric's unit; of percent in points."""
+    """The figure `name`, given in percent, with its error and interval in the metric's unit (percent: points)."""
     if metric["unit"] == "%":
         return {**figures, "metric": metric}
     scaled = {key: round(figures[key] / 100, 6) for key in (name, "stderr")}
@@ -238,9 +238,9 @@ def _scaled(figures: dict[str, Any], metric: dict[str, Any], name: str) -> dict[
 
 
 def compare(a: Path, b: Path) -> list[dict[str, Any]]:
-    """Paired differences a - b for every task that both evaluations hold, from their .prompts.jsonl.
+    """Paired differences a - b for every task in both evaluations, from their .prompts.jsonl files.
 
-    `tokens` is the change of the completions' mean length, where both know it.
+    `tokens` is the change in mean completion length, if both record it.
     """
     left, right = _figures(a), _figures(b)
     if not (shared := sorted(left.keys() & right.keys())):
@@ -256,7 +256,7 @@ def compare(a: Path, b: Path) -> list[dict[str, Any]]:
 
 
 def _figures(path: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """By task and name: an evaluation's figure by prompt, where it is known."""
+    """An evaluation's figures by task, name and prompt, where they are recorded."""
     tasks: dict[str, dict[str, dict[str, float]]] = {}
     for row in _rows(path.with_suffix(".prompts.jsonl")):
         for name, known in tasks.setdefault(row["task"], {"mean": {}, "tokens": {}}).items():
@@ -286,19 +286,19 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 class Evaluation(Options):
-    """Scored rows to an evaluation: `rows` of files, or those of the score steps of a finished pipeline."""
+    """Evaluate scored rows: from files (`rows`), or from the score steps of a finished pipeline (`spec`)."""
 
     rows: tuple[Path, ...] = Field((), description="scored rows, JSONL")
-    spec: Path | None = Field(None, description="a finished pipeline, whose manifests tell further facts")
+    spec: Path | None = Field(None, description="a finished pipeline; its manifests are evaluated as well")
     label: str = Field(description="before, after, or a control's name")
     model: str
     decoding: Json[dict[str, Any]] = Field({}, description="JSON: n, temperature, seed …")
-    all_rows: bool = Field(False, description="also every row, as sent and answered: .rows.jsonl")
-    out: Path = Field(description="beside it: .prompts.jsonl, .samples.jsonl")
+    all_rows: bool = Field(False, description="also write every row with prompt and completion: .rows.jsonl")
+    out: Path = Field(description="output; .prompts.jsonl and .samples.jsonl are written next to it")
 
 
 class Comparison(Options):
-    """Paired difference of two evaluations, merged into `out`."""
+    """Paired differences of two evaluations, merged into `out`."""
 
     a: Path
     b: Path
@@ -306,7 +306,7 @@ class Comparison(Options):
 
 
 def _finished(path: Path) -> tuple[list[Path], dict[str, Any]]:
-    """Steps with scored rows of a finished pipeline, and what it says of the evaluation. Raises DataError."""
+    """Steps with scored rows of a finished pipeline, and its metadata for the evaluation. Raises DataError."""
     scored: list[Path] = []
     spec = pipeline.Spec.read(path)
     read = {name for step in spec.steps for name in step.inputs}
@@ -343,14 +343,14 @@ def _evaluate_files(args: Evaluation, progress: Progress) -> str:
 
 def _compare_files(args: Comparison, progress: Progress) -> str:
     old = read_json(args.out) if args.out.exists() else []
-    # New ones stand in place of those of the same a, b and task.
+    # New comparisons replace those of the same a, b and task.
     merged = {(one["a"], one["b"], one["task"]): one for one in [*old, *compare(args.a, args.b)]}
     write_json(args.out, list(merged.values()))
     return f"{args.out}: {len(merged)} comparisons"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status."""
+    """Run the command line; returns the exit status."""
     return run(
         __doc__ or "", {"evaluate": (Evaluation, _evaluate_files), "compare": (Comparison, _compare_files)}, argv
     )

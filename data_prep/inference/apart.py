@@ -1,4 +1,4 @@
-"""Runs steps of a pipeline in the interpreters that they need, as the launcher does between steps."""
+"""Runs each step of a pipeline in the interpreter that it needs, as the launcher does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data_prep.sources.tasks import ROOT
 
 
 def chain(name: str, cache: Path, steps: Sequence[Mapping[str, Any]], max_drop_share: float) -> pipeline.Spec:
-    """The pipeline of steps `{kind: params}`, each with the rows of the one before. Raises DataError."""
+    """A linear pipeline of steps `{kind: params}`. Raises DataError."""
     parsed, faults = pipeline.parse(name, list(steps))
     if faults:
         raise DataError("\n".join(map(str, faults)))
@@ -26,7 +26,10 @@ def chain(name: str, cache: Path, steps: Sequence[Mapping[str, Any]], max_drop_s
 
 
 def run_chain(spec: pipeline.Spec, progress: Progress, python: Path | None = None) -> dict[str, Path]:
-    """Run what is left, steps of another environment with `python`; the steps' folders by name. Raises DataError."""
+    """Run the pipeline (resuming), using `python` for steps of another environment. Returns the steps' folders by name.
+
+    Raises DataError.
+    """
     for step in pipeline.plan(spec):
         if step.env == "core" or step.state == "done":
             pipeline.run(spec, [step.name], progress)
@@ -36,7 +39,7 @@ def run_chain(spec: pipeline.Spec, progress: Progress, python: Path | None = Non
 
 
 def run_apart(spec: pipeline.Spec, steps: Sequence[str], python: Path) -> None:
-    """Run `steps` with the interpreter `python`; they end when this process does. Raises DataError."""
+    """Run `steps` with the interpreter `python`; they are stopped if this process ends. Raises DataError."""
     folder = spec.cache / "specs"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{pipeline.jobs(spec)[-1].key[:12]}.json"
@@ -46,14 +49,14 @@ def run_apart(spec: pipeline.Spec, steps: Sequence[str], python: Path) -> None:
         status = process.wait()
     if status:
         done = ", ".join(steps)
-        raise DataError(f"{done} ended with status {status}; what is above says why, and finished shards are kept")
+        raise DataError(f"{done} ended with status {status} (see the output above); finished shards are kept")
 
 
 def environment(name: str) -> Path:
-    """The interpreter of an environment, built if it is missing. Raises DataError."""
+    """The interpreter of an environment, which is built if it is missing. Raises DataError."""
     done = subprocess.run(
         [sys.executable, "-m", "launchers.envs", name], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode:
-        raise DataError(f"the environment {name!r} could not be built: `make env/{name}` says why")
+        raise DataError(f"the environment {name!r} could not be built: run `make env/{name}` to see why")
     return Path(done.stdout.strip())

@@ -4,7 +4,7 @@ import pytest
 from scored_samples import block, build, code, sample, samples
 
 from data_prep.core import pipeline
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 
 
 def ids(rows: list[dict]) -> list[str]:
@@ -74,7 +74,7 @@ def test_the_order_of_rows_changes_no_byte(tmp_path):
 
 def test_rows_without_scores_are_a_fault(tmp_path):
     rows = [{field: value for field, value in sample("q", n, 1).items() if field != "score"} for n in range(3)]
-    with pytest.raises(LimitPassed, match="3 missing score"):
+    with pytest.raises(LimitExceeded, match="3 missing score"):
         build(tmp_path, rows, "best_of_n")
 
 

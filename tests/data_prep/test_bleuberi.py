@@ -234,11 +234,11 @@ def test_sft_counts_what_it_leaves_out_and_names_a_column_that_is_not_there(tmp_
     assert main(["sft", *words, str(tmp_path / "some"), "--references", "1"]) == 0
     output = Path(capsys.readouterr().out.strip())
     assert [(row["id"], row["source"]) for row in load_from_disk(str(output))["train"]] == [("a_1", "unknown")]
-    assert "Left out: 2 no reference 1, 1 no prompt." in (output / "README.md").read_text()
+    assert "Dropped: 2 no reference 1, 1 no prompt." in (output / "README.md").read_text()
     assert main(["sft", *words, str(tmp_path / "some"), "--references", "5"]) == 2
-    assert "no row is left: 3 no reference 5, 1 no prompt" in capsys.readouterr().err
+    assert "no rows left: 3 no reference 5, 1 no prompt" in capsys.readouterr().err
     assert main(["sft", *words, str(tmp_path / "none")]) == 2
-    assert "no column references, as `grpo` saves it; there are id, prompt" in capsys.readouterr().err
+    assert "not a data set saved by `grpo`: no column references; columns: id, prompt" in capsys.readouterr().err
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path):

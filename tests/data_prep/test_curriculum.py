@@ -105,8 +105,8 @@ def test_both_splits_of_a_listed_level_make_up_the_level():
     [
         ({6: 1}, "no level 6; levels are 1 to 5"),
         ({3: 0}, "level 3 asks for 0 questions"),
-        ({1: 1000}, "level 1 asks for 1000 distinct train questions; there are"),
-        ({3: 700_000}, "level 3 asks for 700000 distinct"),
+        ({1: 1000}, "level 1: 1000 distinct train questions requested, only "),
+        ({3: 700_000}, "level 3: 700000 distinct"),
     ],
 )
 def test_impossible_levels_are_named(levels, message):

@@ -18,12 +18,12 @@ import steps_for_tests  # noqa: F401 - registers its steps
 
 from data_prep.core import engine, executors, pipeline
 from data_prep.core.executors import processes
-from data_prep.core.files import aside_of, require_space, whole_file, write_atomic, write_together
+from data_prep.core.files import require_space, temporary_path, whole_file, write_atomic, write_together
 from data_prep.core.manifest import read_manifest
 from data_prep.core.progress import Progress
 from data_prep.core.shards import Call, Execution, Inputs
 from data_prep.core.stored import stored
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 
 COMMAND = [sys.executable, str(Path(__file__).with_name("steps_for_tests.py"))]
 REPOSITORY = Path(__file__).parents[2]
@@ -188,7 +188,7 @@ def test_a_row_without_a_needed_field_stops_at_the_door(tmp_path):
     manifest, _ = making.run(tmp_path, ("load", {"path": "in.jsonl", "columns": COLUMNS}), ("slow", {}))
     assert manifest.drops["empty completion"] == manifest.bad == 1
     only_prompts = {"path": "in.jsonl", "columns": {"prompt": "prompt", "meta.index": "meta.index"}}
-    with pytest.raises(LimitPassed, match=r"10 of 100 rows are unusable \(10 missing completion\)"):
+    with pytest.raises(LimitExceeded, match=r"10 of 100 rows are unusable \(10 missing completion\)"):
         making.run(tmp_path, ("load", only_prompts), ("slow", {}))
 
 
@@ -198,7 +198,7 @@ def test_too_many_bad_rows_abort_early_with_status_3(tmp_path):
         row["completion"] = ""
     making.write_jsonl(tmp_path / "in.jsonl", rows)
     items = ("load", {"path": "in.jsonl", "columns": COLUMNS}), ("slow", {})
-    with pytest.raises(LimitPassed, match=r"10 of 100 rows are unusable \(10 empty completion\)") as caught:
+    with pytest.raises(LimitExceeded, match=r"10 of 100 rows are unusable \(10 empty completion\)") as caught:
         making.run(tmp_path, *items)
     assert caught.value.status == 3
     manifest, _ = making.run(tmp_path, *items, max_drop_share=0.3)
@@ -208,7 +208,7 @@ def test_too_many_bad_rows_abort_early_with_status_3(tmp_path):
 def test_a_verdict_aborts_and_its_shards_are_tried_again(tmp_path):
     making.write_jsonl(tmp_path / "in.jsonl", making.rows(50))
     items = ("load", {"path": "in.jsonl"}), ("suspicious", {"log": str(tmp_path / "log")})
-    with pytest.raises(LimitPassed, match="odd"):
+    with pytest.raises(LimitExceeded, match="odd"):
         making.run(tmp_path, *items)
     assert pipeline.plan(making.spec(tmp_path, *items))[-1].shards_done == 0
 
@@ -221,7 +221,7 @@ def test_a_step_that_leaves_nothing_says_why(tmp_path):
 
 def test_a_full_disk_is_one_line(tmp_path):
     # The name under which the writer starts leads to a device that is always full.
-    aside_of(tmp_path / "rows.jsonl").symlink_to("/dev/full")
+    temporary_path(tmp_path / "rows.jsonl").symlink_to("/dev/full")
     with pytest.raises(DataError, match=r"rows\.jsonl.*the disk is full; free some space"):
         write_atomic(tmp_path / "rows.jsonl", [b"x" * 100_000])
     assert list(tmp_path.iterdir()) == []
@@ -229,7 +229,7 @@ def test_a_full_disk_is_one_line(tmp_path):
 
 def test_files_written_together_stand_when_the_last_one_does(tmp_path):
     """And where the last cannot be written, none does."""
-    aside_of(tmp_path / "b").symlink_to("/dev/full")
+    temporary_path(tmp_path / "b").symlink_to("/dev/full")
     with pytest.raises(DataError, match="the disk is full"):
         write_together([(tmp_path / "a", [b"x"]), (tmp_path / "b", [b"x" * 100_000])])
     assert list(tmp_path.iterdir()) == []

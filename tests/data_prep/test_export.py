@@ -7,7 +7,7 @@ import pytest
 from datasets import load_dataset, load_from_disk
 
 from data_prep.core import pipeline
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 
 SYSTEM = {"role": "system", "content": "Think."}
 USER = {"role": "user", "content": "2+2?\u2028é"}
@@ -113,7 +113,7 @@ def test_rows_that_cannot_be_trained_on_are_drops(tmp_path):
 
 
 def test_prompts_alone_are_no_training_data(tmp_path):
-    with pytest.raises(LimitPassed, match="5 missing completion"):
+    with pytest.raises(LimitExceeded, match="5 missing completion"):
         export(tmp_path, [{"prompt": f"q {n}"} for n in range(5)])
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.core import pipeline
-from data_prep.errors import LimitPassed
+from data_prep.errors import LimitExceeded
 from launchers import envs
 from rewards.serving import verl
 from tests.conftest import REPO
@@ -93,7 +93,7 @@ def test_rows_that_cannot_be_asked_are_drops(tmp_path):
     assert manifest.drops == {"no gold": 3, "roles do not alternate": 1, "id of another prompt": 1}
     assert manifest.bad == 5
     assert pq.read_metadata(path).num_rows == 201
-    with pytest.raises(LimitPassed, match="5 no gold"):
+    with pytest.raises(LimitExceeded, match="5 no gold"):
         export(tmp_path, [{"prompt": f"q {n}", "completion": "c"} for n in range(5)])
 
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from data_prep.core import pipeline
 from data_prep.core.manifest import Manifest, read_rows
 from data_prep.core.step import Row
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 from data_prep.inference.models import find_model
 from data_prep.inference.sampling import Sample
 from data_prep.steps.generate import Generate, GenerateParams, sample_rows
@@ -138,7 +138,7 @@ def test_a_base_model_is_asked_by_a_template_of_ones_own(mini_model: Path, vllm_
     refused = start(vllm_python, tmp_path)
     output, _ = refused.communicate(timeout=120)
     assert refused.returncode == 2
-    assert "its tokenizer has no chat template, so it cannot be asked in messages: name a Jinja file" in output
+    assert "its tokenizer has no chat template: set chat_template to a Jinja file" in output
     (tmp_path / "template.jinja").write_text(template)
     make_spec(tmp_path, [question(i) for i in range(4)], **params, chat_template="template.jinja")
     (tmp_path / "cache" / next((tmp_path / "cache").glob("generate-*")).name).rename(tmp_path / "refused")
@@ -164,11 +164,11 @@ def test_rows_keep_what_is_theirs_and_lose_another_completions_marks() -> None:
     [
         ({"temperature": 0.0, "n": 4}, "set n to 1"),
         ({"spend_cap": 3}, "'m' has no price"),
-        ({"api_key_env": "KEY"}, "api_key_env is for an endpoint elsewhere"),
-        ({"base_url": "http://x/v1", "replicas": 2}, "replicas is for servers here"),
+        ({"api_key_env": "KEY"}, "api_key_env applies to endpoints: set base_url"),
+        ({"base_url": "http://x/v1", "replicas": 2}, "replicas applies to local servers"),
         ({"base_url": "x"}, "pattern"),
         ({"max_length": 3}, "Extra inputs"),
-        ({"engine": "vllm"}, "leave it out: without base_url vLLM serves the model here"),
+        ({"engine": "vllm"}, "must be a mapping of vLLM arguments"),
         ({"engine": {"max_num_seq": 4}}, r"engine.max_num_seq: vLLM .* has no such name; did you mean 'max_num_seqs'"),
         ({"engine": {"tensor_parallel_size": 2}}, "a parameter of the step says this: tensor_parallel"),
         ({"sampling": {"minp": 0.1}}, "sampling.minp: .*did you mean 'min_p'"),
@@ -272,7 +272,7 @@ def test_too_many_failures_abort_and_the_next_run_asks_again(tmp_path: Path) -> 
     broken = True
     with OpenAIServer(lambda request: Status(400) if broken and request.number else None) as server:
         spec = make_spec(tmp_path, [question(i) for i in range(20)], **endpoint_params(server))
-        with pytest.raises(LimitPassed, match="19 of 20 prompts failed"):
+        with pytest.raises(LimitExceeded, match="19 of 20 prompts failed"):
             pipeline.run(spec)
         broken = False
         pipeline.run(spec)

@@ -198,7 +198,7 @@ def test_questions_and_answers_are_joined_by_their_whole_names(tmp_path):
     assert [(row["id"], row["completion"]) for row in rows] == [
         ("my/0", "my/0"), ("my/1", "my/1"), ("your/0", "your/0"), ("2", "task/2")
     ]  # fmt: skip
-    assert left_out == {"asked before": 1, "no id": 1}
+    assert left_out == {"repeated id": 1, "no id": 1}
     with pytest.raises(DataError, match="my/0 has two answers"):
         judge.pairs(asked, file("b", [{"id": "my/0", "completion": "x"}] * 2), answered)
     with pytest.raises(DataError, match="only 1 of 6 questions"):

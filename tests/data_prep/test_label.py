@@ -6,7 +6,7 @@ import making
 import pytest
 
 from data_prep.core import pipeline
-from data_prep.errors import LimitPassed
+from data_prep.errors import LimitExceeded
 from tests.fakes.openai_server import Finish, OpenAIServer, Raw, Request, Status
 
 
@@ -68,7 +68,7 @@ def test_a_failure_is_a_drop_and_too_many_end_the_step(tmp_path):
         manifest, rows = label(tmp_path, server, ["good", "bad"], drop_share=0.5, max_error_share=0.5)
         assert [row["id"] for row in rows] == ["r0"]
         assert manifest.drops == {"api_error: bad_request": 1}
-        with pytest.raises(LimitPassed, match="1 of 2 rows had no reply"):
+        with pytest.raises(LimitExceeded, match="1 of 2 rows had no reply"):
             label(tmp_path, server, ["good", "bad"], drop_share=0.5, max_error_share=0.1, seed=2)
 
 
@@ -77,7 +77,10 @@ def test_a_reply_is_only_data(tmp_path):
     with OpenAIServer(says({f"p{n}": [one] for n, one in enumerate(hostile)})) as server:
         manifest, _ = label(tmp_path, server, [f"p{n}" for n in range(len(hostile))], tries=1)
     assert manifest.counts == {"unlabelled": 4}
-    with OpenAIServer(lambda request: Raw(json.dumps({"choices": []}).encode())) as server, pytest.raises(LimitPassed):
+    with (
+        OpenAIServer(lambda request: Raw(json.dumps({"choices": []}).encode())) as server,
+        pytest.raises(LimitExceeded),
+    ):
         label(tmp_path, server, ["a"], max_error_share=0, concurrency=1, timeout=2)
 
 

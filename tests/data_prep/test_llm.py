@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.core.step import Drop, Row
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 from data_prep.inference.api.client import ChatClient
 from data_prep.inference.api.keys import read_keys
 from data_prep.inference.api.replies import Failed, is_same_model, read_answer, retry_after
@@ -165,7 +165,7 @@ def test_a_refused_key_ends_the_run_at_once_without_showing_it() -> None:
     refusal = Status(401, error={"message": "Incorrect API key provided: sk-secret"})
     with (
         OpenAIServer(lambda request: refusal) as server,
-        pytest.raises(DataError, match="API key was refused") as caught,
+        pytest.raises(DataError, match="API key was rejected") as caught,
     ):
         client(server, api_keys=["sk-secret"], concurrency=1).run(prompts(50), ONCE)
     assert "\n" not in str(caught.value)
@@ -221,7 +221,9 @@ def test_an_endpoint_that_is_gone_is_given_up() -> None:
 
     with (
         OpenAIServer(dying) as server,
-        pytest.raises(LimitPassed, match="the last 20 requests all failed after 2 tries each; the last: server_error"),
+        pytest.raises(
+            LimitExceeded, match="the last 20 requests all failed after 2 tries each; the last: server_e"
+        ),
     ):
         client(server, tries=2, give_up=20, concurrency=4).run(prompts(500), ONCE)
     assert 70 <= len(server.requests) < 90
@@ -245,7 +247,7 @@ def test_keys_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: p
     assert read_keys(None, tmp_path) == ()
     monkeypatch.setenv("BLANK_KEY", " ")
     for name in ("UNSET_KEY", "BLANK_KEY"):
-        with pytest.raises(DataError, match=f"environment variable {name} holds no key"):
+        with pytest.raises(DataError, match=f"environment variable {name} contains no key"):
             read_keys(name, tmp_path)
 
 
@@ -253,8 +255,8 @@ def test_keys_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: p
     ("content", "message"),
     [
         (b"sk-1\nsk-\xff", "keys is not UTF-8 at byte 8; write one key per line"),
-        (b"# none\n\n", "keys holds no key: set it to one, or write one per line"),
-        ("sk-schlüssel".encode(), "keys holds something that is no key: a key is printable ASCII"),
+        (b"# none\n\n", "keys contains no key: set it, or write one key per line"),
+        ("sk-schlüssel".encode(), "keys contains an invalid key: keys are printable ASCII"),
     ],
 )
 def test_a_file_that_holds_no_keys_is_said_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -267,7 +269,7 @@ def test_a_file_that_holds_no_keys_is_said_in_one_line(tmp_path: Path, content: 
 
 @pytest.mark.parametrize("source", ["sk/secret", "/sk" * 3000, "sk/\0", "./", "~nobody-sk/x"])
 def test_a_path_that_cannot_be_read_is_not_repeated_as_it_may_be_a_key(tmp_path: Path, source: str) -> None:
-    with pytest.raises(DataError, match="api_key_env names no file of keys that can be read") as caught:
+    with pytest.raises(DataError, match="api_key_env: cannot read the key file") as caught:
         read_keys(source, tmp_path)
     assert "sk" not in str(caught.value)
     assert caught.value.__suppress_context__
@@ -311,7 +313,7 @@ def test_threads_share_a_client_and_the_first_error_ends_them_all() -> None:
         with client(server, concurrency=4) as asked:
             futures = [threads.submit(asked.run, part, ONCE) for part in parts]
             errors = [future.exception(30) for future in futures]
-        assert any("the API key was refused" in str(error) for error in errors)
+        assert any("the API key was rejected" in str(error) for error in errors)
         before = len(server.requests)
         with pytest.raises(DataError, match="the client was closed"):
             asked.run(prompts(1), ONCE)

@@ -18,7 +18,7 @@ from data_prep.core import pipeline
 from data_prep.core.fingerprint import canonical
 from data_prep.core.manifest import read_rows
 from data_prep.core.totals import Totals, journal_path, whole_lines
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 from data_prep.inference.api.client import ChatClient
 from data_prep.inference.api.journal import Journal, reply_json
 from data_prep.inference.api.prices import find_price
@@ -235,7 +235,7 @@ def test_a_shard_that_is_refused_keeps_its_answers(tmp_path: Path) -> None:
     broken = True
     with OpenAIServer(lambda request: Status(400) if broken and request.prompt == "q3" else None) as server:
         spec = make_spec(tmp_path / "x", server, 10)
-        with pytest.raises(LimitPassed, match="1 of 10 prompts failed"):
+        with pytest.raises(LimitExceeded, match="1 of 10 prompts failed"):
             pipeline.run(spec)
         broken = False
         pipeline.run(spec)

@@ -173,5 +173,5 @@ def test_pace_refuses_when_no_key_is_left() -> None:
         pace.refuse((await pace.acquire(1)).key)
         await pace.acquire(1)
 
-    with pytest.raises(DataError, match="the API key was refused"):
+    with pytest.raises(DataError, match="the API key was rejected"):
         asyncio.run(run())

@@ -78,12 +78,12 @@ def test_a_step_asks_in_turns_over_the_same_connections(tmp_path: Path) -> None:
         ({"base_url": ["http://x/v1", "http://y/v1/chat/completions"]}, "leave out /chat/completions"),
         ({"base_url": []}, "at least 1 item"),
         ({"provider": "antropic"}, "no 'antropic' in configs/providers.yaml; did you mean 'anthropic'"),
-        ({"omit": ["sed"]}, "'sed' is none of n, temperature"),
-        ({"rename": {"max_length": "x"}}, "'max_length' is none of"),
-        ({"extra_body": {"temperature": 1}}, "temperature is the step's own"),
+        ({"omit": ["sed"]}, "'sed' is not one of n, temperature"),
+        ({"rename": {"max_length": "x"}}, "'max_length' is not one of"),
+        ({"extra_body": {"temperature": 1}}, "temperature is set by the step itself"),
         ({"model": "gpt-4o", "spend_cap": 1, "omit": ["max_tokens"]}, "spend_cap needs max_tokens"),
-        ({"engine": {"max_num_seqs": 4}}, "engine is for servers here"),
-        ({"sampling": {"min_p": 0.1}}, "extra_body is meant"),
+        ({"engine": {"max_num_seqs": 4}}, "engine applies to local servers"),
+        ({"sampling": {"min_p": 0.1}}, "use extra_body, or remove sampling"),
     ],
 )
 def test_parameters_that_mean_nothing_are_refused(params: dict[str, Any], message: str) -> None:

@@ -58,9 +58,7 @@ def test_a_preset_is_accepted_where_the_plain_form_is_not(
         first = len(server.requests)
         assert first == (4 if "n" in preset(name).omit else 2)
         if name not in ("openrouter", "vllm"):  # they ignore what they do not know
-            with pytest.raises(
-                DataError, match=r"refuses the form of the requests: |the API key was refused"
-            ) as caught:
+            with pytest.raises(DataError, match=r"rejects the requests: |the API key was rejected") as caught:
                 ask(server, "a", "b", "c", sampling=sampling, **settings)
             assert len(server.requests) == first + 1, "the second request is not sent"
             assert "\n" not in str(caught.value)
@@ -115,7 +113,7 @@ def test_samples_beside_filtered_ones_are_kept_and_paid_once(omit: tuple[str, ..
 def test_what_a_preset_leaves_out_of_the_users_sampling_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with OpenAIServer(providers.openai_reasoning) as server:
         ask(server, "a", sampling=WITH_TEMPERATURE, form=preset("openai_reasoning"))
-    assert "temperature, top_p: not sent, the provider does not take it" in capsys.readouterr().err
+    assert "temperature, top_p: not sent: the provider does not support it" in capsys.readouterr().err
 
 
 # The first request is refused in these words: status, body.
@@ -163,7 +161,7 @@ def test_a_refused_form_stops_before_the_second_request_in_the_providers_words(s
 def test_a_refusal_in_words_that_name_no_cause_is_decided_by_a_second_prompt(words: str) -> None:
     refused = Status(400, error={"message": words})
     with OpenAIServer(lambda request: refused) as server:
-        with pytest.raises(DataError, match="refuses the form"):
+        with pytest.raises(DataError, match="rejects the requests"):
             ask(server, *"abcdef")
         assert len(server.requests) == 2
     with OpenAIServer(lambda request: refused if request.prompt == "a" else None) as server:
@@ -254,10 +252,10 @@ FORMS: Mapping[str, tuple[dict[str, Any], Reply]] = {
     "OpenAI's refusal": (message(content=None, refusal="I can't help."), Failed("refusal", "I can't help.")),
     "a tool where none was offered": (
         message("tool_calls", content=None, tool_calls=[{"id": "x"}]),
-        Failed("refusal", "it called a tool instead of answering")),
+        Failed("refusal", "a tool call instead of an answer")),
     "the same in the old form, with an empty string": (
         message("function_call", content="", function_call={"name": "f"}),
-        Failed("refusal", "it called a tool instead of answering")),
+        Failed("refusal", "a tool call instead of an answer")),
     "a refusal beside an empty string": (message(content="", refusal="I can't."), Failed("refusal", "I can't.")),
     "a refusal as a part": (
         message(content=[{"type": "refusal", "refusal": "I can't."}]), Failed("refusal", "I can't.")),
@@ -271,10 +269,10 @@ FORMS: Mapping[str, tuple[dict[str, Any], Reply]] = {
         Failed("refusal", "a choice without text, finish_reason guardrail_intervened")),
     **{f"interrupted: {reason}": (
         message(reason, content="half an ans"),
-        Failed("server_error", f"the answer was interrupted: finish_reason {reason}"))
+        Failed("server_error", f"the completion was interrupted: finish_reason {reason}"))
        for reason in ("insufficient_system_resource", "error", "abort", "network_error", "cancelled")},
     "an error before the first word": (
-        message("error", content=None), Failed("server_error", "the answer was interrupted: finish_reason error")),
+        message("error", content=None), Failed("server_error", "the completion was interrupted: finish_reason error")),
     "UKGovernmentBEIS/inspect_ai#1534: choices null beside an error": (
         {"choices": None, "error": {"message": "Provider returned error", "code": 429,
                                     "metadata": {"raw": "Too Many Requests"}}},
@@ -285,7 +283,7 @@ FORMS: Mapping[str, tuple[dict[str, Any], Reply]] = {
     "an error as words": (
         {"error": "Internal Server Error"},
         Failed("server_error", "status 200 with an error: 500 Internal Server Error")),
-    "langchainjs#11417: no choices": ({"id": "x", "usage": None}, Failed("malformed", "no choices in it")),
+    "langchainjs#11417: no choices": ({"id": "x", "usage": None}, Failed("malformed", "no choices")),
     **{f"an error without the word: {words}": (body, Failed("server_error", f"status 200 with an error: 500 {words}"))
        for words, body in {
            "Requests throttled": {"code": "Throttling", "message": "Requests throttled", "request_id": "x"},
@@ -396,8 +394,8 @@ def test_a_thought_is_kept_beside_the_text_or_in_it(sample: Sample, text: str) -
 def test_another_models_name_is_a_warning_or_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with OpenAIServer(lambda request: Model("claude-sonnet-4-20250514")) as server:
         assert all(isinstance(reply, tuple) for reply in ask(server, *"abc"))
-        assert capsys.readouterr().err.count("'claude-sonnet-4-20250514' answers for 'm'") == 1
-        with pytest.raises(DataError, match="'claude-sonnet-4-20250514' answered, 'm' was asked"):
+        assert capsys.readouterr().err.count("'claude-sonnet-4-20250514' replies instead of 'm'") == 1
+        with pytest.raises(DataError, match="'claude-sonnet-4-20250514' replied instead of 'm'"):
             ask(server, *"abc", exact_model=True)
         assert len(server.requests) == 4
 
@@ -424,9 +422,9 @@ def test_no_proxy_leads_to_this_machine(name: str, monkeypatch: pytest.MonkeyPat
     ("name", "value", "words"),
     [
         ("HTTPS_PROXY", "socks5://user:secret@127.0.0.1:9", "HTTPS_PROXY: a SOCKS proxy needs the package socksio"),
-        ("ALL_PROXY", "gopher://secret:70", "ALL_PROXY: not a proxy's address"),
-        ("SSL_CERT_FILE", "/no/such/file", "SSL_CERT_FILE: no certificates can be read from it"),
-        ("SSL_CERT_FILE", __file__, "SSL_CERT_FILE: no certificates can be read from it"),
+        ("ALL_PROXY", "gopher://secret:70", "ALL_PROXY: not a proxy address"),
+        ("SSL_CERT_FILE", "/no/such/file", "SSL_CERT_FILE: cannot read certificates from it"),
+        ("SSL_CERT_FILE", __file__, "SSL_CERT_FILE: cannot read certificates from it"),
     ],
 )
 def test_a_proxy_or_certificates_that_cannot_be_used_are_one_line(

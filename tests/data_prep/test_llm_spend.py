@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from data_prep.core import pipeline
 from data_prep.core.manifest import read_manifest
 from data_prep.core.totals import read_totals
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 from data_prep.inference.api.client import ChatClient
 from data_prep.inference.api.params import EndpointParams
 from data_prep.inference.api.prices import Price, find_price
@@ -57,7 +57,7 @@ def test_the_cap_is_never_passed_and_all_that_was_answered_is_kept(script: Any, 
         # A request that a busy machine lets time out is billed and asked again: only the storm has a short timeout.
         timeout = 0.4 if script else 60.0
         asked = client(server, spend_cap=cap, journal=tmp_path / "j", timeout=timeout, tries=20)
-        with pytest.raises(LimitPassed, match=r"spend_cap .* is reached.*raise spend_cap and run the same") as caught:
+        with pytest.raises(LimitExceeded, match=r"spend_cap .* is reached.*raise spend_cap and rerun") as caught:
             asked.ask(prompts(60), ONCE)
         assert billed(server) <= cap
         assert caught.value.status == 3
@@ -77,9 +77,9 @@ def test_the_projection_comes_first_and_the_sum_last(capsys: pytest.CaptureFixtu
         client(server, name="label-1", rows=100).ask(prompts(10), ONCE)
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith(
-        "label-1: 10 requests will cost at most $8.34 (prompts $0.34 of it); at most $83.40 for 100"
+        "label-1: 10 requests will cost at most $8.34 ($0.34 of it for prompts); at most $83.40 for 100"
     )
-    assert last == "label-1: $5.03 for 10 answers (30 + 50 tokens)"
+    assert last == "label-1: $5.03 for 10 replies (30 + 50 tokens)"
 
 
 def test_without_a_price_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +92,7 @@ def test_a_lost_answer_counts_at_its_most(tmp_path: Path) -> None:
     """The connection ends in the middle of each answer: the provider may have billed it."""
     with OpenAIServer(lambda request: Cut(0.5)) as server:
         asked = client(server, spend_cap=3.0, tries=50, concurrency=1, journal=tmp_path / "j")
-        with pytest.raises(LimitPassed, match=r"of it up to \$2\.50 for answers that never arrived"):
+        with pytest.raises(LimitExceeded, match=r"up to \$2\.50 of it for replies that never arrived"):
             asked.ask(prompts(1), ONCE)
         assert len(server.requests) == 3
 
@@ -190,7 +190,7 @@ def test_a_step_says_its_cost_and_goes_on_with_a_higher_cap(tmp_path: Path) -> N
         return pipeline.Spec(name="test", base=tmp_path, cache=tmp_path / "cache", steps=steps)
 
     with OpenAIServer() as server:
-        with pytest.raises(LimitPassed, match="spend_cap"):
+        with pytest.raises(LimitExceeded, match="spend_cap"):
             pipeline.run(spec(server, 0.0001))
         first = len(server.answered)
         assert 1 <= first < 30

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from data_prep.core import pipeline, rows
 from data_prep.core.step import Drop
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 from data_prep.sources import tasks
 from data_prep.sources.columns import as_text, final_answer, pick
 
@@ -134,7 +134,7 @@ def test_hostile_rows_cost_themselves_only(tmp_path):
 
 def test_too_many_hostile_rows_abort(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"prompt": "p"}\n' * 90 + "no\n" * 10)
-    with pytest.raises(LimitPassed, match=r"10 of 100 rows are unusable \(10 not JSON\)"):
+    with pytest.raises(LimitExceeded, match=r"10 of 100 rows are unusable \(10 not JSON\)"):
         load(tmp_path, path="in.jsonl")
     assert load(tmp_path, path="in.jsonl", max_drop_share=0.1)[0].rows_out == 90
 
@@ -374,7 +374,7 @@ def test_golds_that_do_not_equal_themselves_are_dropped(tmp_path):
         tmp_path / "in.jsonl", [{"id": f"q{n}", "prompt": "q", "answer": a} for n, a in enumerate(golds)]
     )
     load = {"path": "in.jsonl", "check_gold": {"name": "math"}}
-    with pytest.raises(LimitPassed, match="reference answer fails its own grader"):
+    with pytest.raises(LimitExceeded, match="reference answer fails its own grader"):
         making.run(tmp_path, ("load", load))
     manifest, rows = making.run(tmp_path, ("load", load), max_drop_share=0.5)
     assert [row["id"] for row in rows] == ["q0", "q1", "q3"]

@@ -178,8 +178,8 @@ def test_prepare_takes_the_originals_options_and_writes_its_columns(tmp_path, ca
     ]
     assert main(words) == 0
     out = capsys.readouterr()
-    assert "dropped 3: no turn of the user at the end" in out.err
-    assert "dropped 1: the prompt of another entry" in out.err
+    assert "dropped 3: no user turn at the end" in out.err
+    assert "dropped 1: duplicate prompt" in out.err
     assert "dropped 1: neither instruction nor messages" in out.err
     train, held_out = (pq.read_table(path).to_pylist() for path in out.out.split())
     assert (len(train), len(held_out)) == (10, 3)

@@ -13,7 +13,7 @@ import pytest
 from data_prep.core import pipeline
 from data_prep.core.manifest import Manifest
 from data_prep.core.step import Row
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 from data_prep.families.skill_mix.skills import pairs_of
 from rewards.code.suites import read
 
@@ -140,7 +140,7 @@ def test_unverified_questions_are_left_out_as_the_original_does(tmp_path: Path) 
 
 
 def test_too_many_bad_records_stop_the_pipeline(tmp_path: Path) -> None:
-    with pytest.raises(LimitPassed, match="question q0: no gold_solution or solution"):
+    with pytest.raises(LimitExceeded, match="question q0: no gold_solution or solution"):
         run(tmp_path, {f"q{n}": original(gold_solution=...) for n in range(3)}, limit=0.05)
 
 

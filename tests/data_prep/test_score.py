@@ -6,7 +6,7 @@ import steps_for_tests  # noqa: F401 - registers its steps
 
 import rewards
 from data_prep.core import pipeline
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 
 LOAD = ("load", {"path": "in.jsonl"})
 
@@ -58,7 +58,7 @@ def test_a_grader_that_cannot_grade_stops_the_pipeline(tmp_path):
         del row["answer"]  # nothing to compare with: an error, not a zero
     making.write_jsonl(tmp_path / "in.jsonl", rows)
     only = ("load", {"path": "in.jsonl", "columns": {"prompt": "prompt", "completion": "completion"}})
-    with pytest.raises(LimitPassed, match=r"20 of 20 rows end in error or timeout, more than max_error_share 0\.02"):
+    with pytest.raises(LimitExceeded, match=r"20 of 20 rows end in error or timeout, more than max_error_share 0\.02"):
         making.run(tmp_path, only, ("score", {"reward": "math"}))
     manifest, _ = making.run(tmp_path, only, ("score", {"reward": "math", "max_error_share": 1}))
     assert manifest.counts == {"error": 20}

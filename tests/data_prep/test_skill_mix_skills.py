@@ -58,7 +58,7 @@ def test_comments_blank_lines_and_spaces(tmp_path: Path) -> None:
         ("sorting | a\n\nSorting | b\n", ":3: 'Sorting' stands in"),
         ("two words | a\ntwo_words | b\n", ":2: 'two_words' stands in"),
         ("a, b | both\n", ":1: 'a, b' has a comma or a plus"),
-        ("# nothing\n", "no skill in it; write one a line"),
+        ("# nothing\n", "no skills found; write one per line"),
     ],
 )
 def test_bad_skills_files(tmp_path: Path, text: str, said: str) -> None:
@@ -151,7 +151,7 @@ def test_what_is_drawn_is_not_what_is_held_out(tmp_path: Path) -> None:
 def test_faults_are_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"step 'skill_tuples': .*'hashing' has no description"):
         make_tuples(tmp_path, "sorting | a\nhashing\n")
-    with pytest.raises(DataError, match="2 skills, fewer than the 3 of k"):
+    with pytest.raises(DataError, match="2 skills, fewer than k = 3"):
         make_tuples(tmp_path, "sorting | a\nbits | b\n", k=3)
 
 

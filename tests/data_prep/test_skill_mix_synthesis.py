@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from data_prep.core import pipeline
 from data_prep.core.step import Row
-from data_prep.errors import LimitPassed
+from data_prep.errors import LimitExceeded
 from data_prep.families.skill_mix.replies import Draft, ReplyError, read_test_cases
 from data_prep.families.skill_mix.signatures import read
 from data_prep.families.skill_mix.synthesis import SynthesizeParams
@@ -218,15 +218,15 @@ def changed(**parts: Any) -> Callable[[Request], Fault]:
 
 MALFORMED = [
     (half, "not JSON"),
-    (said("I cannot do that."), "no JSON object in it"),
-    (said('["a"]'), "no JSON object in it"),
-    (said("[" * 100_000), "no JSON object in it"),
+    (said("I cannot do that."), "it contains no JSON object"),
+    (said('["a"]'), "it contains no JSON object"),
+    (said("[" * 100_000), "it contains no JSON object"),
     (said('{"a": ' * 100_000), "not JSON"),
     (said('{"function_name": NaN}'), "not JSON: NaN is not JSON"),
     (without("solution"), "solution: Field required"),
     (changed(function_docstring=None), "function_docstring: Input should be a valid string"),
     (changed(problem_statement="  "), "problem_statement: String should have at least 1 character"),
-    (changed(function_name="other"), "function_signature: it is of 'over_"),
+    (changed(function_name="other"), "function_signature: it declares 'over_"),
     (changed(function_signature="def f(x: Node) -> int"), "type 'Node' cannot be tested by values"),
     (changed(solution="def over("), "solution: not Python"),
     (changed(solution="x = 1"), "solution: no function 'over_"),
@@ -259,11 +259,11 @@ def test_an_exercise_in_a_fence_amid_words_is_taken(tmp_path: Path) -> None:
     ("reply", "problem"),
     [
         (said({"cases": []}), "cases: List should have at least 1 item"),
-        (said({"cases": [{"args": [[1], 1], "expected": 1}] * 9}), "1 usable ones with arguments of their own"),
+        (said({"cases": [{"args": [[1], 1], "expected": 1}] * 9}), "1 usable cases with distinct arguments"),
         (said({"cases": [{"args": [[1]], "expected": 1}]}), "cases[0]: 1 arguments, and over_"),
         (said({"cases": [{"args": [["a"], 1], "expected": 1}]}), 'xs[0]: "a" is not a value of type int'),
         (said({"cases": [{"args": [[1], 1], "expected": 1, "raises": "any"}]}), 'either "expected" or "raises"'),
-        (said("assert f([1], 1) == 1"), "no JSON object in it"),
+        (said("assert f([1], 1) == 1"), "it contains no JSON object"),
     ],
 )
 def test_malformed_tests(tmp_path: Path, reply: Any, problem: str) -> None:
@@ -308,7 +308,7 @@ def test_what_never_gets_a_reply_is_no_text(tmp_path: Path) -> None:
 
     with OpenAIServer(script=refused) as server:
         spec = make_spec(tmp_path, server.url, names=3, critic_rounds=0)
-        with pytest.raises(LimitPassed, match="1 of 3 questions had no reply after all retries"):
+        with pytest.raises(LimitExceeded, match="1 of 3 questions had no reply after all retries"):
             pipeline.run(spec)
         lenient = make_spec(tmp_path, server.url, names=3, critic_rounds=0, max_error_share=0.5)
         lenient = lenient.model_copy(update={"max_drop_share": 0.5})
@@ -358,7 +358,7 @@ def test_rows_that_are_no_tuples(tmp_path: Path) -> None:
             ),
         )
         spec = pipeline.Spec(name="test", base=tmp_path, cache=tmp_path / "cache", steps=steps)
-        with pytest.raises(LimitPassed, match="not a tuple of skills"):
+        with pytest.raises(LimitExceeded, match="not a tuple of skills"):
             pipeline.run(spec)
         assert server.requests == []
 

@@ -61,7 +61,7 @@ def test_a_good_task(faults):
         (GOOD + "choices: {question: q, correct: c, wrong: [w]}\ncolumns: {prompt: p}", "choices makes prompt and"),
         (GOOD + "filter: {level: .nan}", "filter.level: Input should be a finite number"),
         (GOOD.replace("{2: 5}", "{9: 5}"), "step.curriculum: no level 9; levels are 1 to 5"),
-        (GOOD.replace("{2: 5}", "{2: 99999}"), "step.curriculum: level 2 asks for 99999 distinct test questions"),
+        (GOOD.replace("{2: 5}", "{2: 99999}"), "step.curriculum: level 2: 99999 distinct test questions"),
         (GOOD.replace("split: test, ", ""), "say the split of the step's rows"),
         (
             GOOD.replace("split: test", "split: test, subject: poetry"),

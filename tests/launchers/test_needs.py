@@ -19,7 +19,7 @@ RECIPE = (
 )
 PROGRAMS: needs.Need = ("programs", "")
 NOWHERE = "http://127.0.0.1:9"  # the port discard, where nobody listens
-KEYLESS = "api_key_env: environment variable NO_SUCH_KEY holds no key: set it to one, or write one per line"
+KEYLESS = "api_key_env: environment variable NO_SUCH_KEY contains no key: set it, or write one key per line"
 TOKENLESS = (
     "task 'gpqa_diamond' is gated and there is no token: accept its terms at "
     "https://huggingface.co/datasets/Idavidrein/gpqa and set HF_TOKEN, or give a local file in paths"
@@ -54,8 +54,8 @@ def test_all_that_is_lacking_is_told_at_once_and_nothing_is_started(repo: Repo) 
     data = "error: recipes/x/y.yaml:2: mine: step"
     assert told[:3] == [
         f"{data} 'label': {KEYLESS}",
-        f"{data} 'rewrite': api_key_env: {repo.path}/recipes/x/keys.txt holds something that is no key: "
-        "a key is printable ASCII",
+        f"{data} 'rewrite': api_key_env: {repo.path}/recipes/x/keys.txt contains an invalid key: "
+        "keys are printable ASCII",
         f"{data} 'decontaminate': {TOKENLESS}",
     ]
     assert len(told) == 3, "the evaluation needs the same token"

@@ -1,6 +1,6 @@
-"""Where the shards of a step are made: in this process, in processes of this machine, or on a Ray cluster.
+"""Where a step's shards are computed: in this process, in processes on this machine, or on a Ray cluster.
 
-An executor takes calls and yields (shard's number, result) as they end, in any order, with a bounded number in flight.
+An executor takes calls and yields (shard number, result) as they finish, in any order, with a bounded number in flight.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Results = Generator[tuple[int, Any], None, None]
 
 
 def execute(job: Job, step: Step, calls: Sequence[Call], rows: int | None = None) -> Results:
-    """Do the calls where the job's settings say, `rows` of the input in all. Raises DataError.
+    """Run the calls on the executor that the job's settings name. rows: of the whole input. Raises DataError.
 
-    A step that works in one process only, such as one with a journal of requests, stays in this one; a step with an
-    environment of its own, which has no Ray, in processes of this machine.
+    A step that needs a single process, such as one with a request journal, runs in this one. A step with its own
+    environment, which has no Ray, runs in processes on this machine.
     """
     most, engine = step.processes(), job.execution.engine
     if engine == "ray" and step.env() == "core" and most != 1 and calls:
@@ -31,7 +31,7 @@ def execute(job: Job, step: Step, calls: Sequence[Call], rows: int | None = None
     workers = min(cpus() if limit is None else limit, len(calls))
     if workers <= 1:
         return serial.work(job, calls, rows)
-    from data_prep.core.executors import processes  # costs imports that a launcher need not pay
+    from data_prep.core.executors import processes  # imported here: the launcher does not need it
 
     return processes.work(job, calls, workers)
 

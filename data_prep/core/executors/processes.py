@@ -1,4 +1,4 @@
-"""Shards on several processes of this machine, none of which outlives the one that started it."""
+"""Shards in several processes on this machine, none of which outlives the process that started it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _work: Work | None = None  # one per process, set by its initializer
 
 
 def work(job: Job, calls: Sequence[Call], workers: int) -> Generator[tuple[int, Any], None, None]:
-    """Do the calls, each yielded when it is done. Raises DataError when a process dies."""
+    """Run the calls; each result is yielded when it is done. Raises DataError when a process dies."""
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_enter, initargs=(job, os.getpid())
     )
@@ -40,9 +40,9 @@ def work(job: Job, calls: Sequence[Call], workers: int) -> Generator[tuple[int, 
 
 
 def _enter(job: Job, parent: int) -> None:
-    """Open the step in a process of the pool, and tie its life to its parent's."""
+    """Open the step in a process of the pool; the process ends with its parent."""
     global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
     _die_with_parent(parent)
     stack = ExitStack()
     _work = stack.enter_context(opened(job))
@@ -50,7 +50,7 @@ def _enter(job: Job, parent: int) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, of `kill -9` too (Linux only)."""
+    """Have the kernel kill this process when its parent dies, even by `kill -9` (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

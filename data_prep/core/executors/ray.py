@@ -1,7 +1,7 @@
-"""Shards as tasks of a Ray cluster: the one at RAY_ADDRESS, or else one that lives as long as this process.
+"""Shards as tasks on a Ray cluster: the one at RAY_ADDRESS, or else a local one that ends with this process.
 
-All nodes must see the cache of steps and this repository at the same paths, on a file system that they share, and have
-the environment `ray`. Calls whose worker or node is lost are made again elsewhere; shards that are written stay.
+All nodes must have the environment `ray`, and see the step cache and this repository at the same paths on a shared
+file system. Calls whose worker or node is lost are retried elsewhere; finished shards are kept.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from data_prep.core.shards import Call, Job, Work, opened
 from data_prep.core.step import Step
 from data_prep.errors import DataError
 
-RETRIES = 5  # of a call whose worker dies: a lost node costs one, a shard that takes too much memory all of them
-OBJECT_STORE_BYTES = 200_000_000  # of a cluster of our own: rows go through files
-AGENT_TIMEOUT = "RAY_agent_register_timeout_ms", "180000"  # by default 15 s, which a busy machine's imports may take
+RETRIES = 5  # of a call whose worker dies: a lost node uses up one, a shard that runs out of memory all
+OBJECT_STORE_BYTES = 200_000_000  # of a local cluster: rows are passed in files
+AGENT_TIMEOUT = "RAY_agent_register_timeout_ms", "180000"  # the default, 15 s, is too short for imports on a busy host
 MISSING = (
     "engine ray needs the environment `ray`: build it with `python3 -m launchers.envs ray`, which prints its "
     "interpreter, and run `<interpreter> -m data_prep run …`; or choose engine processes"
 )
 
-_open: tuple[str, ExitStack, Work] | None = None  # of a worker: the step that it works on, by its key
+_open: tuple[str, ExitStack, Work] | None = None  # in a worker: its current step, by key
 
 
 def work(job: Job, step: Step, calls: Sequence[Call], workers: int | None) -> Generator[tuple[int, Any], None, None]:
-    """Do the calls, at most `workers` at once, each yielded when it is done. Raises DataError."""
+    """Run the calls, at most `workers` at once; each result is yielded when it is done. Raises DataError."""
     connect()
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -37,7 +37,7 @@ def work(job: Job, step: Step, calls: Sequence[Call], workers: int | None) -> Ge
     cpus, gpus = step.resources()
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_call)
     todo, shared = iter(calls), ray.put(job)
-    window = workers or 2 * _slots(job, cpus, gpus)  # one more for each slot waits while it works
+    window = workers or 2 * _slots(job, cpus, gpus)  # one call queued per busy slot
     running = [task.remote(shared, call) for call in islice(todo, window)]
     try:
         while running:
@@ -64,7 +64,7 @@ def work(job: Job, step: Step, calls: Sequence[Call], workers: int | None) -> Ge
 
 
 def _slots(job: Job, cpus: float, gpus: float) -> int:
-    """How many calls the cluster can make at once. Raises DataError where it cannot make any."""
+    """How many calls the cluster can run at once. Raises DataError if it cannot run any."""
     import ray
 
     total, slots = ray.cluster_resources(), []
@@ -77,7 +77,7 @@ def _slots(job: Job, cpus: float, gpus: float) -> int:
 
 
 def connect() -> None:
-    """Connect this process to the cluster. Raises DataError, in one line, where that cannot be done."""
+    """Connect this process to the cluster. Raises DataError, in one line, if that fails."""
     os.environ.setdefault(*AGENT_TIMEOUT)
     try:
         import ray
@@ -96,7 +96,7 @@ def connect() -> None:
             logging_level="ERROR",
             **own,
         )
-    except Exception as error:  # Ray raises bare Exception when a node does not start
+    except Exception as error:  # Ray raises a bare Exception if a node does not start
         raise DataError(f"RAY_ADDRESS {address}: {_line(error)}") from error
 
 
@@ -105,7 +105,7 @@ def _line(error: BaseException) -> str:
 
 
 def _call(job: Job, call: Call) -> tuple[int, Any]:
-    """In a worker, which keeps the step open for its next calls."""
+    """Runs in a worker, which keeps the step open for its next calls."""
     global _open
     if _open is None or _open[0] != job.key:
         if _open is not None:

@@ -1,1 +1,1 @@
-"""BLEUBERI (arXiv 2505.11080): prompts whose answers are least like their references, and training on likeness."""
+"""BLEUBERI (arXiv 2505.11080): selects prompts with low reference similarity and trains on that similarity."""

@@ -3,7 +3,7 @@
     python -m data_prep.families.bleuberi grpo --model Qwen/Qwen2.5-7B --metric bleu --num_examples 5000
     python -m data_prep.families.bleuberi sft --input_data_path data/data_grpo/<name>
 
-Exit status: 0 done, 2 user error, 3 a limit was passed (too many unusable rows), 130 interrupted.
+Exit status: 0 done, 2 user error, 3 a limit was exceeded (too many unusable rows), 130 interrupted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The original's data sets: pool → answers → scores → choice as a pipeline, saved as `datasets` reads it, with a card.
+"""The original's data sets as a pipeline (pool → answers → scores → choice), saved for `datasets`, with a card.
 
-All steps stand in the cache, so that the same command goes on where a killed one stopped. A data set that is there is
-kept if it has the same rows, and refused as another one otherwise.
+All steps are cached, so that the same command resumes after a kill. An existing data set is kept if it has the same
+rows; otherwise the command fails.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ METRICS: dict[str, tuple[str, dict[str, Any]]] = {
     "bleu": ("bleu", {"variant": "nmt"}), "rouge": ("rouge_l", {}), "bleu_rouge_f1": ("bleu_rouge_f1", {}),
     "rm": ("model", {"thinking": "none", "floor": FLOOR}), "bertscore": ("bertscore", {}),
 }  # fmt: skip
-ANSWERED = "needed unless selection_mode is random"
+ANSWERED = "required unless selection_mode is random"
 HISTOGRAM = "scores.png"
 MADE = "made.json"  # in a data set: a hash of its rows
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
@@ -50,42 +50,42 @@ Card = Callable[[Path], str]  # its text; may write plots into the data set's fo
 
 
 class Request(Options):
-    """Prompts with references, chosen by likeness. --chat_template and those after --output_dataset_name are ours."""
+    """Select prompts by reference similarity. --chat_template and the options after --output_dataset_name are ours."""
 
-    hf_dataset_path: str = Field("yapeichang/BLEUBERI-Tulu3-50k", description="on the Hub, or a folder or file")
-    ref_models: tuple[str, ...] = Field(("gold",), min_length=1, description="whose answers are references")
+    hf_dataset_path: str = Field("yapeichang/BLEUBERI-Tulu3-50k", description="Hub id, folder or file")
+    ref_models: tuple[str, ...] = Field(("gold",), min_length=1, description="models whose answers are the references")
     selection_mode: Literal["random", "easy", "medium", "hard"] = "hard"
-    num_examples: int | None = Field(None, description="all, the highest score first, if not given")
+    num_examples: int | None = Field(None, description="number to select; by default all, highest score first")
     metric: Literal["bleu", "rouge", "bleu_rouge_f1", "rm", "bertscore"] | None = Field(None, description=ANSWERED)
-    model: str | None = Field(None, description=f"whose answers are scored; {ANSWERED}")
+    model: str | None = Field(None, description=f"model whose answers are scored; {ANSWERED}")
     chat_template: str | None = Field(None, description="Jinja file, for a model whose tokenizer has no template")
-    inference_max_new_tokens: int = Field(512, description="of an answer")
-    seed: int = Field(42, description="of answers, and of a random selection")
+    inference_max_new_tokens: int = Field(512, description="token limit of an answer")
+    seed: int = Field(42, description="seed of sampling and of a random selection")
     output_dir: Path = Field(Path("../data"), description="<output_dir>/data_grpo/<name>")
-    output_dataset_name: str | None = Field(None, description="by default made of the options, as in the original")
-    guarded: bool = Field(False, description="leave out what is hard by its length only (choose.py)")
-    reward_model: str = Field("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", description="of metric rm")
-    reward_model_url: str | None = Field(None, description="its server, of metric rm")
-    reward_model_elsewhere: bool = Field(False, description="its weights are not here: no comparison with transformers")
+    output_dataset_name: str | None = Field(None, description="by default derived from the options, as in the original")
+    guarded: bool = Field(False, description="skip prompts that are hard only by their length (choose.py)")
+    reward_model: str = Field("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", description="reward model of metric rm")
+    reward_model_url: str | None = Field(None, description="address of its server")
+    reward_model_elsewhere: bool = Field(False, description="no local weights: skip the check against transformers")
     workers: int = CPUS
     cache: Cache = CACHE
 
     @model_validator(mode="after")
     def _has_server(self) -> Self:
         if self.metric == "rm" and not self.reward_model_url:
-            raise ValueError(f"metric rm asks a server: `vllm serve {self.reward_model}`; give its --reward_model_url")
+            raise ValueError(f"metric rm needs a server: `vllm serve {self.reward_model}`; give its --reward_model_url")
         return self
 
     @property
     def column(self) -> str | None:
-        """The score's."""
+        """The score's column."""
         return None if self.selection_mode == "random" else f"{self.metric}_score"
 
     def spec(self) -> Spec:
         """The pipeline. Raises DataError for options that do not fit together."""
         local = Path(self.hf_dataset_path).expanduser()
         if not local.exists() and not HUB_ID.fullmatch(self.hf_dataset_path):
-            raise DataError(f"{self.hf_dataset_path!r} is neither here nor a data set on the Hub (owner/name)")
+            raise DataError(f"{self.hf_dataset_path!r} is neither a local path nor a Hub id (owner/name)")
         where = {"path": str(local.absolute())} if local.exists() else {"hub": self.hf_dataset_path}
         steps: list[dict[str, Any]] = [{"reference_pool": {"name": "pool", **where, "ref_models": self.ref_models}}]
         if self.column:
@@ -94,7 +94,7 @@ class Request(Options):
             raise DataError("selection_mode random needs --num_examples")
         choice = {"mode": self.selection_mode, "n": self.num_examples, "seed": self.seed, "guarded": self.guarded}
         steps.append({"choose_by_likeness": {"name": "choice", **choice}})
-        # A prompt that is too long for the model is one of the drops that count as bad rows.
+        # Prompts that are too long for the model count as bad rows.
         return chain("bleuberi", self.cache, steps, max_drop_share=0.2)
 
     def _scored(self) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ class Request(Options):
         return [{"generate": {"name": "answers", **answers}}, {"score": {"name": "scores", **score}}]
 
     def name(self, rows: int) -> str:
-        """The data set's name, by default as the original makes it."""
+        """The data set's name, by default the original's."""
         if self.output_dataset_name:
             return self.output_dataset_name
         gold_first = sorted(self.ref_models, key=lambda model: model != "gold")
@@ -129,10 +129,10 @@ def _basename(path: str) -> str:
 
 
 def grpo(request: Request, progress: Progress) -> str:
-    """Run what is left of the pipeline and save its rows. Raises DataError."""
+    """Run the pipeline (resuming) and save its rows. Raises DataError."""
     spec, column = request.spec(), request.column
     if any(step.name == "scores" and step.state != "done" for step in pipeline.plan(spec)):
-        _check_server(request)  # before hours of answers
+        _check_server(request)  # before hours of sampling
     folders = run_chain(spec, progress)
     chosen = read_manifest(folders["choice"])
     assert chosen is not None
@@ -150,7 +150,7 @@ def grpo(request: Request, progress: Progress) -> str:
 
 
 def _check_server(request: Request) -> None:
-    """Raises RewardError or DataError unless metric rm's server serves the model, and scores as transformers does."""
+    """Raises RewardError or DataError unless metric rm's server serves the model and agrees with transformers."""
     if request.metric == "rm" and request.reward_model_url:
         url = request.reward_model_url
         rewards.load("model", url=url, model=request.reward_model).check_ready()
@@ -158,24 +158,24 @@ def _check_server(request: Request) -> None:
 
 
 class SftRequest(Options):
-    """A row for each reference."""
+    """Write an SFT row for each reference."""
 
     input_data_path: Path = Field(description="a data set that grpo saved")
     output_dir: Path = Field(Path("../data"), description="<output_dir>/data_sft/<name>_SFT")
-    references: tuple[NonNegativeInt, ...] = Field((), description="places of those to take, from 0; all by default")
+    references: tuple[NonNegativeInt, ...] = Field((), description="indices of the references to use; by default all")
 
 
 def sft(request: SftRequest, progress: Progress) -> str:
-    """Of each row of a data set that `grpo` saved, a row for each reference. Raises DataError."""
+    """From each row of a data set saved by `grpo`, write a row per reference. Raises DataError."""
     from datasets.arrow_dataset import Dataset
 
     source, only = request.input_data_path, request.references
     if not (source / "train").is_dir():
-        raise DataError(f"{source}: no data set with a split `train`, as `grpo` saves it")
+        raise DataError(f"{source}: not a data set saved by `grpo`: it has no split `train`")
     data = Dataset.load_from_disk(str(source / "train"))
     if lacking := [name for name in ("id", "prompt", "references") if name not in data.column_names]:
         columns = ", ".join(data.column_names)
-        raise DataError(f"{source}: no column {lacking[0]}, as `grpo` saves it; there are {columns}")
+        raise DataError(f"{source}: not a data set saved by `grpo`: no column {lacking[0]}; columns: {columns}")
     dropped: Counter[str] = Counter()
 
     def records() -> Iterator[dict[str, Any]]:
@@ -195,22 +195,22 @@ def sft(request: SftRequest, progress: Progress) -> str:
                 yield {"id": f"{row['id']}_{place}", "source": row.get("source") or "unknown", "messages": turns}
 
     if next(records(), None) is None:
-        raise DataError(f"{source}: no row is left: {counts_line(dropped) or 'it has none'}")
+        raise DataError(f"{source}: no rows left: {counts_line(dropped) or 'it is empty'}")
     output = request.output_dir / "data_sft" / f"{source.name}_SFT{'-ref' + '-'.join(map(str, only)) if only else ''}"
     taken = ", ".join(map(str, only)) or "all"
 
     def text(_: Path) -> str:
         made = f"# {output.name}\n\nSFT rows of `{source.name}`: references {taken} of each prompt.\n"
-        return made + (f"\nLeft out: {counts_line(dropped)}.\n" if dropped else "")
+        return made + (f"\nDropped: {counts_line(dropped)}.\n" if dropped else "")
 
     save(output, records, text, value_hash([data._fingerprint, only]))
     return str(output)
 
 
 def save(output: Path, records: Records, text: Card, key: str) -> None:
-    """A folder for `load_from_disk` with a split `train`, whole or not at all; never are all rows in memory.
+    """Atomically write a folder for `load_from_disk` with a split `train`, without holding all rows in memory.
 
-    One writer at a time. A set that is there is kept if `key`, a hash of its rows, is the same. Raises DataError.
+    One writer at a time. An existing set is kept if `key`, a hash of its rows, is the same. Raises DataError.
     """
     from datasets.arrow_dataset import Dataset
     from datasets.dataset_dict import DatasetDict
@@ -222,9 +222,9 @@ def save(output: Path, records: Records, text: Card, key: str) -> None:
         if output.exists():
             if (output / MADE).is_file() and json.loads((output / MADE).read_bytes()) == key:
                 return
-            raise DataError(f"{output}: there already, and made otherwise: remove it, or give another name or folder")
+            raise DataError(f"{output}: exists with other rows: remove it, or choose another name or folder")
         if next(records(), None) is None:
-            raise DataError(f"{output.name}: no row is left to save")
+            raise DataError(f"{output.name}: no rows left to save")
         disable_progress_bars()
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -240,9 +240,9 @@ def save(output: Path, records: Records, text: Card, key: str) -> None:
 
 
 def _card(request: Request, spec: Spec, folders: dict[str, Path], output: Path) -> str:
-    """How the rows were made, what was dropped on the way, and how much of the choice is a mismatch of lengths.
+    """The data set's card: how the rows were made, what was dropped, and how far length mismatch drives the selection.
 
-    Writes the histogram of scores beside it.
+    Writes the histogram of scores next to it.
     """
     done = [(step.name, read_manifest(folders[step.name]), json.dumps(step.params, default=str)) for step in spec.steps]
     facts = {"request": request, "steps": done, "counts_line": counts_line, "histogram": HISTOGRAM, "lengths": None}
@@ -253,7 +253,7 @@ def _card(request: Request, spec: Spec, folders: dict[str, Path], output: Path) 
 
 
 def _histogram(path: Path, folders: dict[str, Path], metric: str) -> None:
-    """Scores of the pool and of the chosen, on a logarithmic count."""
+    """Scores of the pool and of the chosen rows, with logarithmic counts."""
     from matplotlib.figure import Figure
 
     pool = [row["score"] for row in pipeline.read_rows(folders["scores"]) if row["outcome"] not in FAULTY]
@@ -268,9 +268,9 @@ def _histogram(path: Path, folders: dict[str, Path], metric: str) -> None:
 
 
 def _lengths(folders: dict[str, Path], mode: str) -> dict[str, Any]:
-    """Shares of length classes in the pool and of the chosen, in percent; for the card.
+    """Shares of length classes in the pool and among the chosen rows, in percent; for the card.
 
-    Of hard by BLEU also the share of those who are chosen by the brevity penalty alone.
+    For mode hard with BLEU, also the share of rows chosen only because of the brevity penalty.
     """
     pool: Counter[str] = Counter()
     unpenalised: dict[str, float] = {}

@@ -3,11 +3,11 @@
 - reference_pool: {hub: yapeichang/BLEUBERI-Tulu3-50k, ref_models: [gold]}
 - reference_pool: {path: a/folder/or/file, ref_models: [gold, o4-mini-2025-04-16]}
 
-The pool's columns are the original's: id, source, messages, optionally prompt, and `ref_output_<model>` for each
-reference model. Without the columns `prompt` and `ref_output_gold` the first user's and the first assistant's message
-serve; a null in a column that is there drops its row. In place of `ref_output_gold` a file may have `references` or
-`reference`, a text or a list of texts. The references of a row are gold, where it is asked for, and then the models in
-the order in which they are named.
+The pool has the original's columns: id, source, messages, optionally prompt, and `ref_output_<model>` for each
+reference model. If the column `prompt` or `ref_output_gold` is missing, the first user or assistant message is used; a
+null in an existing column drops the row. Instead of `ref_output_gold` a file may have `references` or
+`reference`, a text or a list of texts. A row's references are gold, if requested, then the models in
+the given order.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from rewards.text.tokenise import tokens_13a
 PREFIX = "ref_output_"
 GOLD = "gold"
 OWN = ("references", "reference")  # columns of other files
-LOOK_AT = 1000  # records in which a column must occur
+LOOK_AT = 1000  # a column must occur in the first records
 
 
 class PoolParams(Params):
-    """revision: of the data set on the Hub; the original names none."""
+    """revision: of the data set on the Hub; the original sets none."""
 
     hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
     revision: str = "main"
@@ -49,7 +49,7 @@ class PoolParams(Params):
         if (self.hub is None) == (self.path is None):
             raise ValueError("give one of hub, path")
         if len(set(self.ref_models)) < len(self.ref_models):
-            raise ValueError("ref_models: a model is named twice")
+            raise ValueError("ref_models: a model is listed twice")
         return self
 
     @property
@@ -59,7 +59,7 @@ class PoolParams(Params):
 
 
 class Pool(Step):
-    """Source of prompts with `references`; `answer` is the gold one. Rows that lack a reference are drops."""
+    """Source of prompts with `references`; `answer` is the gold one. Rows without a requested reference are dropped."""
 
     kind = "reference_pool"
     scope = "source"
@@ -68,7 +68,7 @@ class Pool(Step):
     params: PoolParams
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The files by their content, a data set on the Hub by its name. Raises DataError when a file is missing."""
+        """The content of local files, or the name of a Hub data set. Raises DataError if a file is missing."""
         place = self._place(base)
         return {} if isinstance(place, Hub) else {"files": value_hash(Origin("pool", place).identity())}
 
@@ -77,7 +77,7 @@ class Pool(Step):
 
     def _place(self, base: Path) -> Path | Hub:
         given = self.params
-        if given.hub:  # `Hub` wants a commit, and the original has none to give
+        if given.hub:  # `Hub` requires a revision, and the original sets none
             return Hub.model_construct(id=given.hub, revision=given.revision, split="train", config=None, files=())
         path = base / Path(given.path or "").expanduser()
         return path / "train" if (path / "dataset_dict.json").is_file() else path
@@ -94,7 +94,7 @@ class Pool(Step):
             yield made if isinstance(made, Drop) else unique(made, seen)
 
     def _check(self, columns: set[str]) -> None:
-        """Raises DataError, with the models that there are, for one without a column."""
+        """Raises DataError for a model without a column, listing those that have one."""
         models = sorted(name.removeprefix(PREFIX) for name in columns if name.startswith(PREFIX))
         for model in self.params.ordered:
             if PREFIX + model not in columns and not (model == GOLD and columns & {"messages", *OWN}):
@@ -137,12 +137,12 @@ class Pool(Step):
 
 
 def _text(value: Any) -> str:
-    """A column's text, empty where it is null, NaN, blank or no text."""
+    """A column's text; empty if it is null, NaN, blank or not a text."""
     return value if isinstance(value, str) and value.strip() else ""
 
 
 def _golds(record: Mapping[str, Any], columns: set[str]) -> list[str]:
-    """The gold references with a word: one in the pool, any number in a file of its own."""
+    """The non-blank gold references: one in the pool, any number in other files."""
     if PREFIX + GOLD in columns:
         given = record.get(PREFIX + GOLD)
     elif own := [name for name in OWN if name in columns]:
@@ -154,7 +154,7 @@ def _golds(record: Mapping[str, Any], columns: set[str]) -> list[str]:
 
 
 def _first(messages: Any, role: str) -> str:
-    """The first message of a role."""
+    """The first message with this role."""
     turns = [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
     return next((_text(turn.get("content")) for turn in turns if turn.get("role") == role), "")
 
@@ -164,6 +164,6 @@ def _conversation(prompt: str, answer: str = "") -> list[dict[str, str]]:
 
 
 def messages_of(row: Row) -> list[dict[str, str]]:
-    """The pool's messages of a row."""
+    """A row's messages in the pool's format."""
     kept = row.get("meta", {}).get("messages")
     return kept if isinstance(kept, list) else _conversation(row["prompt"][-1]["content"], row.get("answer", ""))

@@ -1,4 +1,4 @@
-"""Prompts for online RL, as the original's command prepares them: JSON in, two parquet files in verl's columns out."""
+"""Prepares prompts for online RL like the original's command: converts JSON to two parquet files in verl's columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from data_prep.text.normalise import text_hash
 
 
 class Message(BaseModel):
-    """Of a chat; other fields are left out."""
+    """A chat message; other fields are ignored."""
 
     role: str
     content: str
@@ -29,29 +29,29 @@ MESSAGES = TypeAdapter(list[Message])
 
 
 class Request(Options):
-    """Prompts for online RL: options of the original's prepare_wildchat_data.py, with its names and defaults."""
+    """Prepare prompts for online RL, with the option names and defaults of the original's prepare_wildchat_data.py."""
 
     input_json: Path = Field(description="a list of {instruction} or {messages}")
-    data_source: str = Field("wildchat", description="names the files and the rows' source")
-    local_dir: Path = Field(Path("data"), description="folder to write")
-    num_examples: int = Field(200_000, ge=1, description="training prompts at most")
-    num_validation_examples: int = Field(1_000, ge=0, description="prompts held out")
-    seed: int = Field(42, description="of the shuffle")
+    data_source: str = Field("wildchat", description="prefix of the file names, and the rows' source")
+    local_dir: Path = Field(Path("data"), description="output folder")
+    num_examples: int = Field(200_000, ge=1, description="maximum number of training prompts")
+    num_validation_examples: int = Field(1_000, ge=0, description="number of held-out prompts")
+    seed: int = Field(42, description="seed of the shuffle")
 
 
 def command(request: Request, progress: Progress) -> str:
-    """Write <data_source>_{train,val}.parquet; their paths. Counts of drops go to stderr. Raises DataError."""
+    """Write <data_source>_{train,val}.parquet and return the paths. Drops are counted on stderr. Raises DataError."""
     entries = read_json(request.input_json)
     if not isinstance(entries, list):
-        raise DataError(f"{request.input_json}: a JSON list of entries is expected, not {type(entries).__name__}")
+        raise DataError(f"{request.input_json}: expected a JSON list of entries, got {type(entries).__name__}")
     rows, drops, known = [], Counter[str](), set[bytes]()
     for number, entry in enumerate(entries):
         prompt = _prompt(entry)
         if isinstance(prompt, str):
             drops[prompt] += 1
             continue
-        if (text := text_hash({"prompt": prompt}, ("prompt",))) in known:  # it could be in both files
-            drops["the prompt of another entry"] += 1
+        if (text := text_hash({"prompt": prompt}, ("prompt",))) in known:  # else it could be in both files
+            drops["duplicate prompt"] += 1
             continue
         known.add(text)
         about = {key: str(entry[key]) for key in ("id", "source", "domain") if entry.get(key) is not None}
@@ -61,7 +61,7 @@ def command(request: Request, progress: Progress) -> str:
     train = rows[request.num_validation_examples :][: request.num_examples]
     if not train:
         raise DataError(
-            f"{request.input_json}: {len(rows)} usable prompts, all of them for validation: "
+            f"{request.input_json}: {len(rows)} usable prompts, all needed for validation: "
             f"lower --num_validation_examples ({request.num_validation_examples})"
         )
     for reason, count in drops.most_common():
@@ -70,7 +70,7 @@ def command(request: Request, progress: Progress) -> str:
 
 
 def _prompt(entry: Any) -> list[dict[str, str]] | str:
-    """Chat messages that end with the user's, or why there are none."""
+    """Chat messages that end with a user turn, or why the entry has none."""
     if not isinstance(entry, dict):
         return "not an object"
     instruction, messages = entry.get("instruction"), entry.get("messages")
@@ -83,7 +83,7 @@ def _prompt(entry: Any) -> list[dict[str, str]] | str:
     while prompt and prompt[-1].role == "assistant":
         prompt.pop()
     if not prompt or prompt[-1].role != "user" or not prompt[-1].content.strip():
-        return "no turn of the user at the end"
+        return "no user turn at the end"
     return [message.model_dump() for message in prompt]
 
 

@@ -16,13 +16,13 @@ MARKS = sorted({mark for preset in PRESETS.values() for mark in preset.marks})
 
 
 class ChatPromptsParams(Params):
-    """languages: ISO 639-1 codes, all when empty."""
+    """languages: ISO 639-1 codes; all if empty."""
 
     languages: tuple[str, ...] = ("en",)
 
 
 class ChatPrompts(Step):
-    """Keeps prompts of one turn, in a language, without thinking marks; the others are drops by reason."""
+    """Keeps single-turn prompts in the given languages without thinking tags; drops the others by reason."""
 
     kind = "chat_prompts"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)

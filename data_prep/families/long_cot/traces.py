@@ -1,12 +1,12 @@
 """Plan-then-answer traces of a strong model, and training rows with or without the thought.
 
-- request_traces: {}                     # asks for a plan and an answer in marks; the row keeps its own prompt
+- request_traces: {}                     # asks for a tagged plan and answer; meta keeps the original prompt
 - generate: {model: gemini-2.5-flash, base_url: …}
-- traces: {format: think}                # rows with thought and answer, in the format that is trained
+- traces: {format: think}                # rows with thought and answer in the training format
 - traces: {format: none}                 # the same rows, answers only
 
-The request (templates/prompts/long_cot/plan.j2) is in no training row. A reasoning model's own thought, which the API
-returns beside its reply (`meta.reasoning`), counts as the plan.
+The request (templates/prompts/long_cot/plan.j2) is not part of training rows. If the API returns a reasoning model's
+thought separately (`meta.reasoning`), that is the plan.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ASKED = PRESETS["zero"]  # <think>…</think> <response>…</response>
 
 
 class RequestTraces(Step):
-    """Appends the request to the last user turn; `meta.prompt` keeps the prompt that is trained on."""
+    """Appends the request to the last user turn; `meta.prompt` keeps the training prompt."""
 
     kind = "request_traces"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
@@ -48,9 +48,9 @@ class RequestTraces(Step):
 
 
 class TracesParams(Params):
-    """format: the thinking format that is trained (rewards/thinking.py); `none` keeps answers only.
+    """format: the thinking format of the training rows (rewards/thinking.py); `none` keeps answers only.
 
-    parts: how a completion tells thought and answer apart, by marks or by taking its last line as the answer.
+    parts: how thought and answer are separated: by tags, or with the last line as the answer.
     """
 
     format: str = "think"
@@ -58,7 +58,7 @@ class TracesParams(Params):
 
 
 class Traces(Step):
-    """Well-formed traces as training rows: one thought, one answer, no marks (chat templates' included) inside."""
+    """Well-formed traces as training rows: one thought, one answer, no tags or chat-template tokens inside."""
 
     kind = "traces"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "completion")
@@ -92,15 +92,15 @@ class Traces(Step):
 
 
 def parts(completion: str, reasoning: str = "") -> tuple[str, str, str]:
-    """Thought, answer, and why they are no trace ("" for a trace).
+    """Thought, answer, and why they do not form a trace ("" if they do).
 
-    A closing mark that is missing at the end is tolerated, half of one is not; any other violation is a reason, as is a
-    mark of any format inside.
+    A missing closing tag at the end is tolerated, a partial one is not. Any other violation is a reason, and so is a
+    tag of any format inside the parts.
     """
     text, own = without_end_token(completion).strip(), reasoning.strip()
     if any(text.endswith(ASKED.end[:length]) for length in range(3, len(ASKED.end))):
         return "", "", "truncated"
-    if own and ASKED.open not in text and ASKED.close not in text:  # the endpoint has taken the thought out
+    if own and ASKED.open not in text and ASKED.close not in text:  # the endpoint returned the thought separately
         answer = text if ASKED.delimiter in text else f"{ASKED.delimiter}{text}{ASKED.end}"
         text = f"{ASKED.open}{ASKED.close}{answer}"
     if text.count(ASKED.end) == 0 and ASKED.delimiter in text:

@@ -1,6 +1,6 @@
-"""Zero models: a base model's copy that a chat template prompts into a thinking format, with its end tokens and stop.
+"""Zero models: copies of base models with a chat template that prompts for a thinking format, and its end tokens.
 
-The weights are linked, not copied, where the file system can. `zero.json` in the copy says what it is.
+Weights are hard-linked if the file system allows, else copied. `zero.json` in the copy describes it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from rewards.thinking import PRESETS
 
 Format = Literal["zero", "zero_nothink"]
 TEMPLATES = REPO / "templates" / "chat"
-END_TOKENS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "</s>")  # the first that the tokenizer has ends a turn
-# At the top of the model's folder: folders below it hold other forms of the weights.
+END_TOKENS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "</s>")  # the first one that the tokenizer has ends a turn
+# Top level of the model's folder only: subfolders hold other formats of the weights.
 FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 CONFIGS = ("config.json", "generation_config.json")
 DONE = "zero.json"
-VERSION = 2  # of what a copy holds: another one is another copy
+VERSION = 2  # of the copy's content; a new version makes a new copy
 
 
 class Request(Options):
-    """A base model's copy, prompted into a format."""
+    """Copy a base model with a chat template for a thinking format."""
 
-    model: str = Field(description="a folder, or a model on the Hub")
-    revision: str | None = Field(None, description="the Hub's commit")
-    format: Format = Field("zero", description="with a thought, or without: zero, zero_nothink")
-    out: Path = Field(description="folder to write")
+    model: str = Field(description="folder or Hub id")
+    revision: str | None = Field(None, description="Hub revision")
+    format: Format = Field("zero", description="zero (with a thought) or zero_nothink")
+    out: Path = Field(description="output folder")
 
 
 def command(request: Request, progress: Progress) -> str:
@@ -46,12 +46,12 @@ def command(request: Request, progress: Progress) -> str:
 
 
 def write_copy(model: str, revision: str | None, format: Format, out: Path) -> Path:
-    """The folder `out` with the copy, whole or absent. Raises DataError, in one line."""
+    """Write the copy to the folder `out`, atomically, and return it. Raises DataError, in one line."""
     if (out / DONE).is_file():
         return out
     source = _folder(model, revision)
     if not any(source.glob("*.safetensors")):
-        raise DataError(f"model {model!r} has no *.safetensors: its pickled weights are not loaded; convert them first")
+        raise DataError(f"model {model!r} has no *.safetensors: pickled weights are not loaded; convert them first")
     tokenizer = _read(source / "tokenizer_config.json")
     end = _end_token(source, tokenizer)
     configs = {name: _read(source / name) for name in CONFIGS if (source / name).is_file()}
@@ -93,7 +93,7 @@ def _folder(model: str, revision: str | None) -> Path:
 
 
 def _end_token(source: Path, tokenizer: dict[str, Any]) -> tuple[str, int]:
-    """The token that ends a turn, and its id: one of END_TOKENS, else the tokenizer's own end token."""
+    """The end-of-turn token and its id: one of END_TOKENS, else the tokenizer's own end token."""
     vocabulary = _read(source / "tokenizer.json")
     ids = {token["content"]: int(token["id"]) for token in vocabulary.get("added_tokens", [])}
     named = tokenizer.get("eos_token")
@@ -105,7 +105,7 @@ def _end_token(source: Path, tokenizer: dict[str, Any]) -> tuple[str, int]:
 
 
 def _ids(config: dict[str, Any]) -> list[int]:
-    """The tokens at which the base model ends: it goes on to emit them, whatever its new template says."""
+    """The base model's end tokens: it still emits them under the new template."""
     own = config.get("eos_token_id")
     return own if isinstance(own, list) else [] if own is None else [own]
 
@@ -120,5 +120,5 @@ def _link(source: Path, target: Path) -> None:
 def _read(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
-        raise DataError(f"{path}: an object is expected")
+        raise DataError(f"{path}: expected a JSON object")
     return value

@@ -1,20 +1,20 @@
-"""Keeps the prompts that a finished online RL run learned the way it learned on the whole (LIMR's LIM score).
+"""Keeps the prompts whose learning curve in a finished online RL run follows the mean curve (LIMR's LIM score).
 
-- lim: {run: "${from_run}", threshold: 0.6}      the prompts that score at least so much
-- lim: {run: "${from_run}", n: 96}               the best of them, with or without a threshold
+- lim: {run: "${from_run}", threshold: 0.6}      prompts with at least this score
+- lim: {run: "${from_run}", n: 96}               the n best prompts, with or without a threshold
 
-A prompt that was solved at rate r_k in epoch k = 1..K scores, with m_k the mean of r_k over all prompts,
+With a prompt's pass rate r_k in epoch k = 1..K and the mean m_k of r_k over all prompts, its score is
 
     s = 1 - sum_k (r_k - m_k)^2 / sum_k (1 - m_k)^2
 
-(arXiv 2502.11886; lim/lim_selection.py of github GAIR-NLP/LIMR, from which the treatment of gaps is too: a missing
-epoch takes the rate of the next one where that has been measured, and a prompt that still lacks one is left out,
-of the means as well). The score goes into `meta.lim`.
+(arXiv 2502.11886; lim/lim_selection.py of github GAIR-NLP/LIMR, including its treatment of gaps: a missing
+epoch takes the rate of the next epoch if that was measured; a prompt that still has a gap is dropped and excluded from
+the means). The score is stored in `meta.lim`.
 
-An epoch ends where a step asks a prompt that has been asked in it already. Step numbers would not tell: a trainer
-leaves out prompts that are too long, and at the end of an epoch those that do not fill a batch. These are fewer than
-a batch, so the first step of the next epoch always repeats one. Only a last epoch that is as long as the longest
-counts: training may have ended within it.
+An epoch ends when a step repeats a prompt of that epoch. Step numbers are not sufficient: trainers
+drop prompts that are too long, and the last incomplete batch of an epoch. Since fewer prompts than a batch are dropped
+there, the first step of the next epoch always repeats one. The last epoch counts only if it is as long as the longest:
+training may have ended within it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from data_prep.core.rows import decode, lines_of, prompt_of
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError
 
-Rates = dict[str, float]  # prompt's id -> share of its samples that were right
-DIGITS = 9  # of a score: the last bits of a sum must not decide who passes a threshold
+Rates = dict[str, float]  # prompt id -> share of right samples
+DIGITS = 9  # of a score: rounding errors must not decide about the threshold
 
 
 class LimParams(Params):
-    """`run` is a run's folder, or that of one training in it, and holds samples/<step>.jsonl."""
+    """`run` is the folder of a run, or of one of its trainings, with samples/<step>.jsonl."""
 
     run: str = Field(min_length=1)
     threshold: float | None = Field(None, le=1)
@@ -53,29 +53,29 @@ class LimParams(Params):
 
 
 class Lim(Step):
-    """Rows whose prompts the run asked, with their scores; the others are drops."""
+    """Keeps rows whose prompts the run sampled, with their scores; drops the others."""
 
     kind = "lim"
     scope = "whole"
-    unkeyed: ClassVar[tuple[str, ...]] = ("run",)  # its samples are in the fingerprint by their content
+    unkeyed: ClassVar[tuple[str, ...]] = ("run",)  # the samples' content is in the fingerprint
     Params = LimParams
     params: LimParams
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The run's samples. Raises DataError when there are none."""
+        """The run's samples. Raises DataError if there are none."""
         files = sample_files(base / Path(self.params.run).expanduser())
         return {"samples": value_hash({path.name: file_hash(path) for path in files})}
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Rows in their order. Raises DataError when the run has nothing to say about any of them."""
+        """Rows in input order. Raises DataError if the run has no sample of any of them."""
         files = sample_files(ctx.base / Path(self.params.run).expanduser())
         steps, unreadable = read_steps(files)
         if not any(steps):
-            example = f"; for instance {unreadable[0].detail}" if unreadable else ""
-            raise DataError(f"{files[0].parent}: no sample has an id and an acc, a number from 0 to 1{example}")
+            example = f"; for example {unreadable[0].detail}" if unreadable else ""
+            raise DataError(f"{files[0].parent}: no sample has an id and an acc (a number from 0 to 1){example}")
         asked = set().union(*steps)
         if asked.isdisjoint(map(prompt_of, rows)):
-            raise DataError(f"{files[0].parent}: none of these {len(rows):,} prompts was asked: is it a run on them?")
+            raise DataError(f"{files[0].parent}: none of these {len(rows):,} prompts was sampled: is it a run on them?")
         scores = lim_scores(epochs(steps))
         chosen = self._chosen({name: scores[name] for row in rows if (name := prompt_of(row)) in scores})
         yield from unreadable
@@ -87,7 +87,7 @@ class Lim(Step):
                 yield Drop(self._reason(name, asked, scores), str(row["id"]), str(scores.get(name, "")))
 
     def _chosen(self, scores: Mapping[str, float]) -> set[str]:
-        """The prompts to keep; of equal ones those whose ids' hashes come first."""
+        """The prompts to keep; ties are broken by the ids' hashes."""
         low = -math.inf if self.params.threshold is None else self.params.threshold
         fit = [name for name, score in scores.items() if score >= low]
         fit.sort(key=lambda name: (-scores[name], hashlib.sha256(name.encode()).hexdigest()))
@@ -103,17 +103,17 @@ class Lim(Step):
 
 
 def sample_files(run: Path) -> list[Path]:
-    """A run's samples by step, of which a resumed run has written those it repeated anew. Raises DataError."""
+    """A run's sample files by step; a resumed run has overwritten those of repeated steps. Raises DataError."""
     if not run.is_dir():
-        raise DataError(f"no folder {run}: lim reads the samples of a finished online RL run")
+        raise DataError(f"{run}: no such folder; lim reads the samples of a finished online RL run")
     for folder in (run / "train" / "samples", run / "samples"):
         if files := [path for path in folder.glob("*.jsonl") if path.stem.isdecimal()]:
             return sorted(files, key=lambda path: int(path.stem))
-    raise DataError(f"{run} holds neither train/samples/<step>.jsonl nor samples/<step>.jsonl: no online RL run?")
+    raise DataError(f"{run}: neither train/samples/<step>.jsonl nor samples/<step>.jsonl: is it an online RL run?")
 
 
 def read_steps(files: Iterable[Path]) -> tuple[list[Rates], list[Drop]]:
-    """The rates of the prompts that each step asked, and the lines (such as a torn last one) that tell nothing."""
+    """Per step, its prompts' pass rates; and the unreadable lines (such as an incomplete last one)."""
     steps: list[Rates] = []
     unreadable: list[Drop] = []
     for path in files:
@@ -130,7 +130,7 @@ def read_steps(files: Iterable[Path]) -> tuple[list[Rates], list[Drop]]:
 
 
 def _sample(line: bytes | None) -> tuple[str, float] | str:
-    """A sample's prompt and accuracy, or what is wrong with its line."""
+    """A sample's prompt id and accuracy, or why the line is invalid."""
     if line is None:
         return "line too long"
     sample = decode(line)
@@ -145,7 +145,7 @@ def _sample(line: bytes | None) -> tuple[str, float] | str:
 
 
 def epochs(steps: Iterable[Rates]) -> list[Rates]:
-    """The rates of each epoch: steps are joined until one asks a prompt again; the last is left out when shorter."""
+    """Pass rates by epoch: steps are merged until one repeats a prompt; a shorter last epoch is ignored."""
     passes: list[list[Rates]] = []
     asked: set[str] = set()
     for step in steps:
@@ -159,9 +159,9 @@ def epochs(steps: Iterable[Rates]) -> list[Rates]:
 
 
 def lim_scores(rates: Sequence[Rates]) -> Rates:
-    """The score of each prompt that every epoch has a rate for, once gaps are filled from the next epoch.
+    """The score of each prompt that has a rate in every epoch after gaps are filled from the next epoch.
 
-    Where all prompts were always solved the formula is 0/0; each of them follows the mean exactly, and scores 1.
+    If all prompts were always solved the formula is 0/0; they all follow the mean exactly, so their score is 1.
     """
     import numpy as np
 

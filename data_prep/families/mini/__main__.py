@@ -1,4 +1,4 @@
-"""Calls a function of this package in the environment that runs it, for `build.ask`; its result is printed as JSON.
+"""Calls a function of this package in the current environment and prints its result as JSON, for `build.ask`.
 
 python -m data_prep.families.mini model:build '{"out": "runs/untrained", "seed": 0, "subject": "arithmetic"}'
 python -m data_prep.families.mini evaluate:evaluate '{"model": "recipes/mini/model", "levels": {"2": 250}}'

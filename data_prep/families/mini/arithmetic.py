@@ -1,8 +1,8 @@
-"""Seeded sums of two-digit numbers, digit by digit, at five levels.
+"""Seeded addition problems with two-digit numbers, at five levels.
 
-A level-k question adds k numbers of two digits; level 1 adds two single digits. A chain of thought adds term
+A level-k question adds k two-digit numbers; level 1 adds two single digits. The chain of thought adds term
 by term, lowest digit first, and ends in `\\boxed{n}`. The split is a hash of the question that ignores the
-order of its terms, so no test question, nor a reordering of one, is ever in train. Standard library only.
+order of its terms, so that no test question, nor a reordering of one, is in train. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Row = dict[str, Any]
 
 LEVELS = (1, 2, 3, 4, 5)
 TEST_SHARE = 10  # one question in ten is held out
-ENUMERABLE = 2  # up to this level all questions are listed (8,100 at most); above it they are drawn
+ENUMERABLE = 2  # up to this level all questions are enumerated (at most 8,100); above it they are sampled
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A sum, its terms in the order in which the chain adds them."""
+    """A sum, with its terms in the order of the chain of thought."""
 
     level: int
     terms: tuple[int, ...]
@@ -49,7 +49,7 @@ class Problem:
 
 
 def add(a: int, b: int) -> str:
-    """One addition in writing, lowest digit first, the carry as `+1`: `47+38:7+8=15,4+3+1=8>85`."""
+    """One column addition, lowest digit first, the carry as `+1`: `47+38:7+8=15,4+3+1=8>85`."""
     width, carry, columns = max(len(str(a)), len(str(b))), 0, []
     for place in range(width):
         x, y = a // 10**place % 10, b // 10**place % 10
@@ -60,7 +60,7 @@ def add(a: int, b: int) -> str:
 
 
 def solve(problem: Problem, chain: Chain) -> str:
-    """The gold completion. A long chain does each addition again the other way round before it answers."""
+    """The gold completion. A long chain repeats each addition with swapped operands before the answer."""
     additions = list(zip(itertools.accumulate(problem.terms), problem.terms[1:], strict=False))  # total, next term
     lines = [add(a, b) for a, b in additions]
     if chain == "long":
@@ -69,32 +69,32 @@ def solve(problem: Problem, chain: Chain) -> str:
 
 
 def wordings(row: Row) -> list[str]:
-    """Right completions of a sum's row: as its terms stand, and with the first two swapped (a+b is b+a)."""
+    """Right completions of a row: with the terms as given, and with the first two swapped."""
     first, second, *rest = (int(term) for term in row["prompt"][-1]["content"].removesuffix("=?").split("+"))
     orders = ((first, second, *rest), (second, first, *rest))
     return list(dict.fromkeys(solve(Problem(row["meta"]["level"], terms), row["meta"]["chain"]) for terms in orders))
 
 
 def listed(level: int, split: Split) -> list[Problem]:
-    """All questions of a level that is small enough to be listed."""
+    """All questions of an enumerable level."""
     terms = range(10) if level == 1 else range(10, 100)
     pairs = itertools.product(terms, terms)
     return [problem for pair in pairs if (problem := Problem(level, pair)).split == split]
 
 
 def drawn(level: int, rng: random.Random) -> Problem:
-    """A question of any level."""
+    """A random question of any level."""
     return Problem(level, tuple(rng.randint(10, 99) for _ in range(level)))
 
 
 def makes_sense(problem: Problem) -> bool:
-    """Whether a drawn question may be asked: any sum."""
+    """Whether a sampled question is usable: any sum is."""
     return True
 
 
-@cache  # a launcher asks again and again
+@cache  # called repeatedly by the launcher
 def capacity(level: int, split: Split) -> int:
-    """Most distinct questions that may be asked for: of drawn levels half of all, so drawing ends."""
+    """Maximum number of distinct questions; for sampled levels half of all, so that sampling ends."""
     if level <= ENUMERABLE:
         return len(listed(level, split))
     share = 1 if split == "test" else TEST_SHARE - 1
@@ -102,7 +102,7 @@ def capacity(level: int, split: Split) -> int:
 
 
 def row(problem: Problem, chain: Chain) -> Row:
-    """One question with its gold."""
+    """A question with its gold completion as a row."""
     return {
         "id": f"arithmetic/{problem.key}",
         "prompt": [{"role": "user", "content": problem.question}],

@@ -1,7 +1,7 @@
-"""Builds a model that recipes use at mini scale: curriculum, untrained model, training, evaluation, card.
+"""Builds a model for recipes at mini scale: curriculum, untrained model, training, evaluation, card.
 
-The training is LlamaFactory's SFT from random weights, stopped when sampled answers to held-out questions are right
-often enough (worlds.yaml says which). Everything follows from the seed. `make mini-model` runs
+Training is LlamaFactory's SFT from random weights, stopped at a target accuracy of sampled answers to held-out
+questions (set in worlds.yaml). It is deterministic given the seed. `make mini-model` runs
 
 python -m data_prep.families.mini.build --python LLAMAFACTORY_PYTHON --subject arithmetic --out recipes/mini/model
 """
@@ -29,20 +29,20 @@ from data_prep.writers.huggingface import card
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json")
-AS_BUILT = (*TOKENIZER, "config.json", "generation_config.json", "vocab.json", "merges.txt")  # training keeps them
+AS_BUILT = (*TOKENIZER, "config.json", "generation_config.json", "vocab.json", "merges.txt")  # unchanged by training
 
 
 class Request(Options):
-    """Train a mini model: some four minutes on one core."""
+    """Train a mini model (about four minutes on one core)."""
 
-    out: Path = Field(description="where the checkpoint and its card go")
+    out: Path = Field(description="folder for the checkpoint and its card")
     python: Path = Field(description="interpreter of the llamafactory environment")
     seed: int = 0
     subject: str = Field("arithmetic", description=f"one of {', '.join(WORLDS)}")
 
 
 def write_inputs(work: Path, seed: int, world: World) -> None:
-    """LlamaFactory's data and configuration, and the held-out questions, into `work`."""
+    """Write LlamaFactory's data and configuration, and the held-out questions, to `work`."""
     write_training(work, "curriculum", world.training_rows(seed), False, {**world.train, "seed": seed}, "untrained")
     write_rows(work / "held_out.jsonl", world.rows(world.held_out, "test", seed=1))
 
@@ -50,7 +50,7 @@ def write_inputs(work: Path, seed: int, world: World) -> None:
 def write_training(
     work: Path, name: str, rows: Iterable[dict[str, Any]], pairs: bool, settings: Mapping[str, Any], model: str
 ) -> None:
-    """A data set of LlamaFactory's and the configuration train.yaml, which trains `work / model` on it."""
+    """Write a LlamaFactory data set and train.yaml, the configuration that trains `work / model` on it."""
     data = work / "data"
     data.mkdir(parents=True, exist_ok=True)
     (data / f"{name}.json").write_text(json.dumps(list(map(llamafactory.records(pairs), rows))))
@@ -71,11 +71,11 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def call(python: Path, arguments: Sequence[str], log: Path) -> str:
-    """Run `python -m …` from the repository's root; its standard output. Raises DataError naming the log."""
+    """Run `python -m …` from the repository's root and return its stdout. Raises DataError with the log's path."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "OMP_NUM_THREADS": "1",  # faster at this size, and the order of sums is fixed
+        "OMP_NUM_THREADS": "1",  # faster at this size, and makes summation deterministic
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "",
@@ -91,12 +91,12 @@ def call(python: Path, arguments: Sequence[str], log: Path) -> str:
 
 
 def ask(python: Path, function: str, log: Path, **given: Any) -> Any:
-    """What a function `module:name` of this package returns in another environment. Raises DataError naming the log."""
+    """Call `module:name` of this package in another environment. Raises DataError with the log's path."""
     return json.loads(call(python, ["data_prep.families.mini", function, json.dumps(given)], log))
 
 
 def train(work: Path, python: Path, seed: int, world: World, stop_at: int | None = None) -> list[dict[str, Any]]:
-    """Untrained model, then training in `work`; the evaluations made on the way. Raises DataError."""
+    """Create and train the model in `work`; returns the evaluations during training. Raises DataError."""
     log = work / "log"
     ask(python, "model:build", log, out=str(work / "untrained"), seed=seed, subject=world.name)
     stop = [f"--{name}={value}" for name, value in world.stop.items()]
@@ -107,19 +107,19 @@ def train(work: Path, python: Path, seed: int, world: World, stop_at: int | None
 
 
 def losses(work: Path) -> dict[str, float]:
-    """Training loss by step, each the mean over `logging_steps`."""
+    """Training loss by step, averaged over `logging_steps`."""
     state = json.loads((work / "trained/trainer_state.json").read_text())
     return {str(entry["step"]): round(entry["loss"], 4) for entry in state["log_history"] if "loss" in entry}
 
 
 def cpu_seconds() -> float:
-    """CPU time of the parts run so far: unlike wall time, the same on a busy machine."""
+    """CPU time of the child processes so far; unlike wall time it does not depend on load."""
     times = os.times()
     return times.children_user + times.children_system
 
 
 def evaluated(world: World, model: Path, python: Path, log: Path) -> dict[str, Any]:
-    """What goes on the card: `levels` of the first chain, `chains` of others, `also` of another subject, `versions`."""
+    """Results for the card: `levels` of the first chain, `chains` of others, `also` of another subject, `versions`."""
     asked = {"levels": world.evaluation, "samples": world.samples, "max_tokens": world.max_tokens}
     asked |= {"model": str(model), "subject": world.subject}
     first, *others = (ask(python, "evaluate:evaluate", log, chain=chain, **asked) for chain in world.asked)
@@ -129,14 +129,14 @@ def evaluated(world: World, model: Path, python: Path, log: Path) -> dict[str, A
 
 
 def build(out: Path, work: Path, python: Path, seed: int, world: World) -> dict[str, Any]:
-    """Build the model of `seed` into `out`; the record that is written beside it. Raises DataError."""
+    """Build the model with `seed` into `out`; returns the record that is saved with it. Raises DataError."""
     started = cpu_seconds()
     shutil.rmtree(work, ignore_errors=True)
     write_inputs(work, seed, world)
     curve = train(work, python, seed, world)
     seconds = round(cpu_seconds() - started)
     out.mkdir(parents=True, exist_ok=True)
-    for name in AS_BUILT:  # LlamaFactory would leave out vocab.json and merges.txt
+    for name in AS_BUILT:  # LlamaFactory does not save vocab.json and merges.txt
         shutil.copyfile(work / "untrained" / name, out / name)
     shutil.copyfile(work / "trained" / WEIGHTS, out / WEIGHTS)
     record = {
@@ -160,7 +160,7 @@ def build(out: Path, work: Path, python: Path, seed: int, world: World) -> dict[
 
 
 def built(request: Request, progress: Progress) -> str:
-    """Build what is asked for, in runs/mini_model; what is known of it in a line. Raises DataError."""
+    """Build the requested model in runs/mini_model; returns a one-line summary. Raises DataError."""
     if request.subject not in WORLDS:
         raise DataError(f"--subject: no {request.subject!r}{nearest(request.subject, WORLDS)}")
     work = REPO / f"runs/mini_model/{request.subject}-{request.seed}"

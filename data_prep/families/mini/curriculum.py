@@ -1,4 +1,4 @@
-"""Seeded questions for the mini world, with gold completions: sums (arithmetic.py) and functions (functions.py).
+"""Seeded questions for mini scale, with gold completions: sums (arithmetic.py) and functions (functions.py).
 
 - curriculum: {split: train, levels: {2: 500, 3: 500}, chain: short}
 - curriculum: {subject: functions, split: test, levels: {1: 30, 2: 100}}
@@ -16,32 +16,32 @@ from data_prep.core.step import Context, Output, Params, Step
 from data_prep.families.mini import arithmetic, functions
 from data_prep.families.mini.arithmetic import Chain, Row, Split
 
-# A subject is a module. LEVELS; listed: all questions of a level up to ENUMERABLE; drawn: any one of a level above;
-# makes_sense: whether a drawn question may be asked; capacity: most distinct questions; row: a question with its gold.
+# A subject is a module with LEVELS; listed: all questions of a level up to ENUMERABLE; drawn: a random one above it;
+# makes_sense: whether a random question is usable; capacity: maximum of distinct questions; row: question and gold.
 SUBJECTS: dict[str, Any] = {"arithmetic": arithmetic, "functions": functions}
 
 
 class CurriculumParams(Params):
-    """`levels` maps a level (1 to 5, of functions 1 to 3) to how many questions of it."""
+    """`levels` maps a level (1 to 5; functions: 1 to 3) to its number of questions."""
 
     subject: Literal["arithmetic", "functions"] = "arithmetic"
     split: Split = "train"
     levels: dict[int, int]
     chain: Chain = "short"
     seed: int = 0
-    references: bool = False  # of sums: give every right wording of the chain, each order of the terms, as a reference
-    source: str | None = None  # in place of the subject, where a pipeline's sources are to be told apart
+    references: bool = False  # sums: every right wording of the chain is a reference
+    source: str | None = None  # default: the subject; set it to distinguish sources
 
     @model_validator(mode="after")
     def _exist(self) -> Self:
         check(self.levels, self.split, subject=self.subject)
         if self.references and self.subject != "arithmetic":
-            raise ValueError("references: only sums have several right wordings; functions come with their own")
+            raise ValueError("references: only for sums, which have several right wordings; functions have their own")
         return self
 
 
 class Curriculum(Step):
-    """Source of generated questions; the same parameters give the same rows."""
+    """Source of generated questions; deterministic given the parameters."""
 
     kind = "curriculum"
     scope = "source"
@@ -56,15 +56,15 @@ class Curriculum(Step):
 
 
 def check(levels: Mapping[int, int], split: Split, distinct: bool = True, subject: str = "arithmetic") -> None:
-    """Raises ValueError, in words for the user: a level that does not exist, a count that cannot be met."""
+    """Raises ValueError, with a message for the user, for an unknown level or a count that cannot be met."""
     known = SUBJECTS[subject]
     for level, count in levels.items():
         if level not in known.LEVELS:
             raise ValueError(f"no level {level}; levels are {known.LEVELS[0]} to {known.LEVELS[-1]}")
         if count < 1:
-            raise ValueError(f"level {level} asks for {count} questions; leave the level out or ask for one or more")
+            raise ValueError(f"level {level} has count {count}; remove the level or request at least one question")
         if distinct and count > (most := known.capacity(level, split)):
-            raise ValueError(f"level {level} asks for {count} distinct {split} questions; there are {most}")
+            raise ValueError(f"level {level}: {count} distinct {split} questions requested, only {most} exist")
 
 
 def questions(
@@ -76,11 +76,11 @@ def questions(
     distinct: bool = True,
     subject: str = "arithmetic",
 ) -> list[Row]:
-    """Rows in shuffled order: `levels` maps a level to how many. The same arguments give the same rows.
+    """Rows in shuffled order; `levels` maps a level to its count. Deterministic given the arguments.
 
-    A question that comes again (if not `distinct`) has `#2`, `#3` … in its id.
+    Repetitions of a question (if not `distinct`) have `#2`, `#3` … in their ids.
 
-    Raises ValueError for a level that does not exist and for more questions than there are.
+    Raises ValueError for an unknown level or more questions than exist.
     """
     check(levels, split, distinct, subject)
     own = SUBJECTS[subject]

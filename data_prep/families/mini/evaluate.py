@@ -1,9 +1,9 @@
-"""Sampled accuracy of a mini model by level, with transformers alone: for building it and for its card.
+"""Sampled accuracy of a mini model by level, using only transformers: for its training and its card.
 
-A recipe's own evaluation samples with vLLM and scores with `rewards`; this one runs inside LlamaFactory's
-environment, also from its training loop (`launchers/plugins/llamafactory/stop_on_accuracy.py`).
+A recipe's evaluation samples with vLLM and scores with `rewards`; this one runs in LlamaFactory's
+environment, also within its training loop (`launchers/plugins/llamafactory/stop_on_accuracy.py`).
 
-Sums are right when the box holds the answer, functions when they pass all their tests in the sandbox.
+A sum is right if the box contains the answer, a function if it passes all its tests in the sandbox.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 MAX_TOKENS = 128  # a short chain at level 5 takes about 110
 WORKERS = 2  # programs tested at once
 BATCH = 256  # completions sampled at once
-PACKAGES = ("llamafactory", "transformers", "torch")  # of which the card gives the versions
+PACKAGES = ("llamafactory", "transformers", "torch")  # the card lists their versions
 
 
 def sample(model: Any, tokenizer: Any, rows: Sequence[Row], *, seed: int, max_tokens: int) -> list[str]:
-    """One completion per row at temperature 1, full distribution. The caller's random state is kept."""
+    """One completion per row at temperature 1, without top-k or top-p. The caller's random state is preserved."""
     import torch
 
     completions: list[str] = []
@@ -52,7 +52,7 @@ def sample(model: Any, tokenizer: Any, rows: Sequence[Row], *, seed: int, max_to
 
 
 def right(rows: Sequence[Row], completions: Sequence[str]) -> list[bool]:
-    """Whether each answer is right: the row's tests decide, or else its answer as the text of the last box."""
+    """Whether each answer is right: it passes the row's tests, or, without tests, its last box equals the answer."""
     if not any("tests" in row for row in rows):
         boxes = [["", *BOX.findall(completion)][-1].strip() for completion in completions]
         return [box == row["answer"] for row, box in zip(rows, boxes, strict=True)]
@@ -63,7 +63,7 @@ def right(rows: Sequence[Row], completions: Sequence[str]) -> list[bool]:
 
 
 def accuracy(rows: Sequence[Row], completions: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By `meta.level`: prompts, mean, stderr, ci95 in percent. Rows of one id are samples of one prompt."""
+    """By `meta.level`: prompts, mean, stderr, ci95 in percent. Rows with the same id are samples of one prompt."""
     hits: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for row, good in zip(rows, right(rows, completions), strict=True):
         hits[str(row["meta"]["level"])][row["id"]].append(good)
@@ -82,7 +82,7 @@ def evaluate(
     chain: Chain = "short",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Accuracy on so many held-out questions of each level, `samples` of each, and the packages' versions."""
+    """Accuracy on held-out questions, `levels` giving the number per level, and the packages' versions."""
     from transformers import AutoModelForCausalLM, AutoTokenizer  # type: ignore[attr-defined, unused-ignore]
 
     counts = {int(level): count for level, count in levels.items()}

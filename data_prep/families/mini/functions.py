@@ -1,10 +1,10 @@
-"""Seeded questions for the mini world of code: short Python functions on a list of whole numbers, made of skills.
+"""Seeded code questions for mini scale: short Python functions on a list of integers, composed of skills.
 
-A level-k question names k skills in the order in which they act ("add 3; keep even; sum"); its gold is one line of
-Python each. Tests are calls whose results this module's own interpreter of the skills gives: no program is run
-here. Skills that a question could do without are refused, and its tests tell it from its neighbours (a skill left
-out, two swapped, a number off by one). Pairs of skills and numbers are held out by a hash: no train question has
-a held-out pair in that order, nor a held-out number; each held-out question has one. Standard library only.
+A level-k question lists k skills in order of application ("add 3; keep even; sum"); its gold solution has one line of
+Python per skill. Expected test results come from this module's own interpreter of the skills: no program is run
+here. Questions with a redundant skill are rejected, and the tests distinguish a question from its neighbours (a skill
+omitted, two swapped, a number off by one). Pairs of skills and numbers are held out by a hash: no train question has
+a held-out pair in that order or a held-out number; every held-out question has one. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ Numbers = list[int]
 Apply = Callable[[Numbers, int], Any]
 
 LEVELS = (1, 2, 3)
-ENUMERABLE = 1  # up to this level all questions are listed; above it they are drawn
+ENUMERABLE = 1  # up to this level all questions are enumerated; above it they are sampled
 FUNCTION, SIGNATURE = "f", "def f(xs):"
-HELD_OUT_PAIRS, HELD_OUT_NUMBERS = 6, 8  # one in so many
-CASES = 6  # at least, the empty list among them
-LOWEST, HIGHEST, LONGEST = -60, 99, 9  # of the numbers in a test's list; its length
-TRIES = 15  # further lists that are tried for neighbours which still pass
+HELD_OUT_PAIRS, HELD_OUT_NUMBERS = 6, 8  # one in 6 pairs, one in 8 numbers
+CASES = 6  # minimum, including the empty list
+LOWEST, HIGHEST, LONGEST = -60, 99, 9  # range of the numbers in a test's list; its maximum length
+TRIES = 15  # more lists tried against neighbours that still pass
 
 
 @dataclass(frozen=True)
 class Skill:
-    """One thing that a function does. `phrase` and `code` may hold {n}, a number of `numbers`."""
+    """One operation of a function. `phrase` and `code` may contain {n}, one of `numbers`."""
 
     phrase: str
     code: str
     apply: Apply
     numbers: range = range(1)
-    ends: bool = False  # makes one number of the list, so it comes last
+    ends: bool = False  # reduces the list to a number, so it comes last
 
     @property
     def numbered(self) -> bool:
@@ -73,7 +73,7 @@ SKILLS: dict[str, Skill] = {
 
 @dataclass(frozen=True)
 class Use:
-    """A skill with its number (0 where it has none)."""
+    """A skill with its number (0 if it has none)."""
 
     skill: str
     number: int = 0
@@ -93,7 +93,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Problem:
-    """A function: its skills, in the order in which they act."""
+    """A function: its skills in order of application."""
 
     uses: tuple[Use, ...]
 
@@ -107,7 +107,7 @@ class Problem:
 
     @property
     def split(self) -> Split | None:
-        """None for a question that neither side may have: new only in a number, beside other skills."""
+        """None for a question that belongs to neither split: its only held-out part is a number among other skills."""
         if any(held_out(a.skill, b.skill) for a, b in itertools.combinations(self.uses, 2)):
             return "test"
         if any(use.held_out for use in self.uses):
@@ -121,12 +121,12 @@ def _hash(text: str) -> int:
 
 @cache
 def held_out(first: str, second: str) -> bool:
-    """Whether no train question has these two skills in this order."""
+    """Whether this ordered pair of skills is held out from train."""
     return _hash(f"{first}, {second}") % HELD_OUT_PAIRS == 0
 
 
 def run(uses: Sequence[Use], numbers: Sequence[int]) -> Any:
-    """What the function gives for a list: the skills' own meanings, one after the other."""
+    """The function's result for a list, by interpreting its skills in order."""
     value: Any = list(numbers)
     for use in uses:
         value = SKILLS[use.skill].apply(value, use.number)
@@ -134,24 +134,24 @@ def run(uses: Sequence[Use], numbers: Sequence[int]) -> Any:
 
 
 def question(problem: Problem, chain: Chain) -> str:
-    """The user's message; a long chain asks for a plan before the program."""
+    """The user message; for a long chain it asks for a plan before the program."""
     return f"{SIGNATURE}\n{problem.key}" + ("\nplan first" if chain == "long" else "")
 
 
 def program(problem: Problem) -> str:
-    """The gold solution, without a fence."""
+    """The gold solution without a code fence."""
     lines = [SIGNATURE, *(f"    {use.code}" for use in problem.uses)]
     return "\n".join(lines if SKILLS[problem.uses[-1].skill].ends else [*lines, "    return xs"])
 
 
 def solve(problem: Problem, chain: Chain) -> str:
-    """The gold completion: the program in a fence, after a numbered plan if the chain is long."""
+    """The gold completion: the program in a code fence, after a numbered plan if the chain is long."""
     plan = "".join(f"{number}. {use.phrase}\n" for number, use in enumerate(problem.uses, 1))
     return (plan if chain == "long" else "") + f"```python\n{program(problem)}\n```"
 
 
 def neighbours(problem: Problem) -> Iterator[tuple[Use, ...]]:
-    """What a slip would make of it: each skill left out, its number off by one, or its place taken by the next."""
+    """Near misses: each skill omitted, its number off by one, or swapped with the next skill."""
     uses = problem.uses
     for at, use in enumerate(uses):
         yield (*uses[:at], *uses[at + 1 :])
@@ -164,7 +164,7 @@ def neighbours(problem: Problem) -> Iterator[tuple[Use, ...]]:
 
 
 def drawn_list(rng: random.Random, problem: Problem, size: int | None = None) -> Numbers:
-    """A list for a test, with numbers near those of the question and some that come again."""
+    """A random list for a test, with numbers near the question's and some repeated ones."""
     near = [n + d for use in problem.uses for n in (use.number, -use.number) for d in (-1, 0, 1)]
     length = size or rng.randint(1, LONGEST)
     numbers = [rng.choice(near) if rng.random() < 0.4 else rng.randint(LOWEST, HIGHEST) for _ in range(length)]
@@ -173,14 +173,14 @@ def drawn_list(rng: random.Random, problem: Problem, size: int | None = None) ->
 
 @cache
 def _pool() -> tuple[Numbers, ...]:
-    """Lists that show whether two functions differ at all."""
+    """Lists for deciding whether two functions differ."""
     rng = random.Random("functions pool")  # noqa: S311 - reproducible, not secret
     lists = [[rng.randint(LOWEST, HIGHEST) for _ in range(rng.randint(1, LONGEST))] for _ in range(24)]
     return (*lists, *([*item, *item[::-1]] for item in lists[:6]))
 
 
 def makes_sense(problem: Problem) -> bool:
-    """Whether every skill matters and results differ from list to list."""
+    """Whether every skill matters and results differ between lists."""
     uses, pool = problem.uses, _pool()
     full = [run(uses, numbers) for numbers in pool]
     if len({str(value) for value in full}) < 3:
@@ -192,7 +192,7 @@ def makes_sense(problem: Problem) -> bool:
 
 
 def cases(problem: Problem) -> list[dict[str, Any]]:
-    """Calls with their results: enough that each neighbour that differs at all fails one. The same each time."""
+    """Calls with results, enough that every neighbour that differs fails at least one. Deterministic."""
     rng = random.Random(f"cases {problem.key}")  # noqa: S311 - reproducible, not secret
     chosen: list[Numbers] = [[], *(drawn_list(rng, problem) for _ in range(CASES - 1))]
     alive = [uses for uses in neighbours(problem) if all(_same(uses, problem, numbers) for numbers in chosen)]
@@ -210,14 +210,14 @@ def _same(uses: Sequence[Use], problem: Problem, numbers: Numbers) -> bool:
 
 
 def drawn(level: int, rng: random.Random) -> Problem:
-    """Different skills in a random order, numbers from their ranges; only the last may end the function."""
+    """A random question: distinct skills in random order with random numbers; only the last may reduce to a number."""
     names = rng.sample([name for name, skill in SKILLS.items() if not skill.ends], level)
     if rng.random() < 0.4:
         names[-1] = rng.choice([name for name, skill in SKILLS.items() if skill.ends])
     return Problem(tuple(Use(name, rng.choice(SKILLS[name].numbers)) for name in names))
 
 
-@cache  # a launcher asks again and again
+@cache  # called repeatedly by the launcher
 def listed(level: int, split: Split) -> tuple[Problem, ...]:
     """All questions of level 1."""
     every = (Problem((Use(name, number),)) for name, skill in SKILLS.items() for number in skill.numbers)
@@ -225,14 +225,14 @@ def listed(level: int, split: Split) -> tuple[Problem, ...]:
 
 
 def capacity(level: int, split: Split) -> int:
-    """Most distinct questions that may be asked for; of drawn levels a bound under which drawing ends soon."""
+    """Maximum number of distinct questions; for sampled levels a bound below which sampling ends soon."""
     if level == 1:
         return len(listed(1, split))
     return {2: 20_000, 3: 200_000}[level] if split == "train" else {2: 3_000, 3: 100_000}[level]
 
 
 def row(problem: Problem, chain: Chain) -> Row:
-    """One question with its gold, as fence and as bare text, and its tests."""
+    """A question as a row, with its gold solution (fenced and bare) and its tests."""
     return {
         "id": f"functions/{problem.key}",
         "prompt": [{"role": "user", "content": question(problem, chain)}],

@@ -1,7 +1,7 @@
-"""An untrained mini model: a Qwen2 of half a million parameters with a byte-level BPE tokenizer of its own.
+"""An untrained mini model: a Qwen2 with half a million parameters and its own byte-level BPE tokenizer.
 
-Small enough to learn on a laptop's CPU in minutes, yet a plain Qwen2 checkpoint to every trainer and server:
-head size 32 (vLLM's CPU attention takes no smaller one), Qwen2's split regex, ChatML. Needs transformers.
+It trains in minutes on a laptop's CPU, yet is a plain Qwen2 checkpoint for every trainer and server:
+head size 32 (the smallest in vLLM's CPU attention), Qwen2's split regex, ChatML. Needs transformers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ CHATML = (
 
 
 def train_tokenizer(world: World) -> Any:
-    """Byte-level BPE over the world's curriculum and the chat roles, for any UTF-8 text. Deterministic.
+    """Byte-level BPE trained on the world's curriculum and the chat roles; encodes any UTF-8 text. Deterministic.
 
-    Text is brought to NFC as Qwen2 does: newer transformers do so for every qwen2 checkpoint in any case.
+    Text is normalised to NFC as in Qwen2; newer transformers do so for every qwen2 checkpoint anyway.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 

@@ -1,8 +1,8 @@
 """A mini reward model: the mini model trained on generated preferences by LlamaFactory's `rm` stage.
 
-The right sum is preferred to a near miss, to another number and to an answer without its box. The eight conversations
-that every reward-model server is checked with are among the pairs. Two seeds are shipped: one is trained against, the
-other is the second judge.
+The right sum is preferred to a near miss, another number, or an answer without a box. The training pairs include the
+eight conversations that every reward-model server is checked with. Two seeds are shipped: one is the training reward,
+the other an independent judge.
 
 python -m data_prep.families.mini.reward_model --python LLAMAFACTORY_PYTHON --seed 0 --out recipes/mini/reward_model
 """
@@ -28,9 +28,9 @@ from data_prep.families.mini.worlds import WORLDS
 from data_prep.inference.vllm.reward_check import PAIRS
 
 ARITHMETIC = WORLDS["arithmetic"]
-ROWS = {1: 200, 2: 40_000}  # training questions by level, each with a rejected answer of its own
+ROWS = {1: 200, 2: 40_000}  # training questions by level, each with its own rejected answer
 HELD_OUT = {2: 400}
-FIXED = 60  # times that each of the fixed pairs is among the rows
+FIXED = 60  # repetitions of each fixed pair
 STEPS = 1500
 CHANGES = {"stage": "rm", "learning_rate": 1.0e-3, "lr_scheduler_type": "cosine", "max_steps": STEPS}
 
@@ -38,7 +38,7 @@ Pair = dict[str, Any]
 
 
 class Request(Options):
-    """Train a mini reward model: some three minutes on one core."""
+    """Train a mini reward model (about three minutes on one core)."""
 
     out: Path
     python: Path = Field(description="interpreter of the llamafactory environment")
@@ -46,7 +46,7 @@ class Request(Options):
 
 
 def rejected(answer: int, generator: random.Random) -> str:
-    """A worse answer than `\\boxed{answer}`: half of them are near misses."""
+    """A worse answer than `\\boxed{answer}`; half are near misses."""
     kind = generator.random()
     if kind < 0.5:
         return f"\\boxed{{{max(0, answer + generator.choice((-20, -10, -2, -1, 1, 2, 10, 20)))}}}"
@@ -56,7 +56,7 @@ def rejected(answer: int, generator: random.Random) -> str:
 
 
 def pairs(levels: dict[int, int], split: Split, seed: int) -> list[Pair]:
-    """Preference pairs of the sums of a split: {prompt, completion, rejected}."""
+    """Preference pairs from a split's sums: {prompt, completion, rejected}."""
     generator = random.Random(f"preferences {split} {seed}")  # noqa: S311 - no secret
     rows = [(row["prompt"], int(row["answer"])) for row in ARITHMETIC.rows(levels, split, seed, distinct=False)]
     return [
@@ -66,13 +66,13 @@ def pairs(levels: dict[int, int], split: Split, seed: int) -> list[Pair]:
 
 
 def fixed_pairs() -> list[Pair]:
-    """The conversations that servers are checked with."""
+    """The conversations that servers are checked with, as pairs."""
     asked = [([{"role": "user", "content": question}], answers) for question, *answers in PAIRS]
     return [{"prompt": prompt, "completion": good, "rejected": bad} for prompt, (good, bad) in asked]
 
 
 def write_inputs(work: Path, seed: int) -> None:
-    """LlamaFactory's data and configuration into `work`."""
+    """Write LlamaFactory's data and configuration to `work`."""
     rows = [*pairs(ROWS, "train", seed), *fixed_pairs() * FIXED]
     random.Random(seed).shuffle(rows)  # noqa: S311 - no secret
     settings = {key: value for key, value in ARITHMETIC.train.items() if key != "num_train_epochs"}
@@ -80,7 +80,7 @@ def write_inputs(work: Path, seed: int) -> None:
 
 
 def build(request: Request, progress: Progress) -> str:
-    """Build the reward model in runs/mini_model; what is known of it as JSON. Raises DataError."""
+    """Build the reward model in runs/mini_model; returns its record as JSON. Raises DataError."""
     work, out = REPO / f"runs/mini_model/reward-{request.seed}", request.out.resolve()
     shutil.rmtree(work, ignore_errors=True)
     write_inputs(work, request.seed)
@@ -91,7 +91,7 @@ def build(request: Request, progress: Progress) -> str:
     call(request.python, ["llamafactory.cli", "train", str(work / "train.yaml")], work / "log")
     out.mkdir(parents=True, exist_ok=True)
     converted = head("value_head:convert", trained=str(work / "trained"), out=str(out))
-    for name in TOKENIZER:  # LlamaFactory saves a chat template of its own
+    for name in TOKENIZER:  # LlamaFactory saves its own chat template
         shutil.copyfile(language / name, out / name)
     write_rows(work / "held_out.jsonl", pairs(HELD_OUT, "test", 1))
     accuracy = head("value_head:accuracy", model=str(out), pairs=str(work / "held_out.jsonl"))

@@ -1,9 +1,9 @@
-"""From a language model to a reward model: LlamaFactory's `rm` stage trains a value head, servers take a classifier.
+"""Converts a reward model: LlamaFactory's `rm` stage trains a value head, servers need a sequence classifier.
 
-`untie` gives the model an output matrix of its own: the stage saves nothing usable where it shares the embedding.
-`convert` writes the trained backbone and its value head as a sequence classifier, without the head's bias: a constant
-that no comparison sees, and classifiers have no place for. It proves on fixed conversations that each logit is the
-value less that bias, and returns the bias and the largest difference. `accuracy` is the share of pairs whose
+`untie` unties the output matrix from the embedding: with tied weights the stage saves an unusable checkpoint.
+`convert` writes the trained backbone and value head as a sequence classifier, without the head's bias: a constant
+that does not affect comparisons and that classifiers cannot store. It verifies on fixed conversations that each logit
+equals the value minus the bias, and returns the bias and the largest difference. `accuracy` is the share of pairs whose
 chosen answer scores higher.
 """
 
@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-TOLERANCE = 1e-4  # between value less bias and logit, in fp32
+TOLERANCE = 1e-4  # between value minus bias and logit, in fp32
 
 
 def untie(model: str, out: str) -> None:
@@ -30,7 +30,7 @@ def untie(model: str, out: str) -> None:
 
 
 def convert(trained: str, out: str) -> dict[str, float]:
-    """The classifier of the `rm` stage's checkpoint `trained`, into `out`. Raises ValueError where a logit differs."""
+    """Convert the `rm` stage's checkpoint `trained` to a classifier in `out`. Raises ValueError if a logit differs."""
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -58,7 +58,7 @@ def convert(trained: str, out: str) -> dict[str, float]:
 
 
 def accuracy(model: str, pairs: str) -> dict[str, float]:
-    """The share of rows {prompt, completion, rejected} of which the completion scores higher."""
+    """The share of rows {prompt, completion, rejected} whose completion scores higher."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

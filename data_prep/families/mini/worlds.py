@@ -1,7 +1,7 @@
-"""The mini world's models, worlds.yaml: what each is taught, how, and when its training stops.
+"""Specifications of the mini models (worlds.yaml): training data, hyperparameters and stopping rule of each.
 
 `recipes/mini/model` adds numbers, `recipes/mini/coder` writes short functions, `recipes/mini/reasoner` does both.
-`data_prep.families.mini.build` builds any of them.
+`data_prep.families.mini.build` builds them.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ Levels = dict[int, int]
 
 
 class World(BaseModel):
-    """How one mini model is made. Counts are by level."""
+    """The specification of a mini model. Counts are by level."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = ""  # what it is built by
+    name: str = ""  # its key in worlds.yaml
     subject: str
-    folder: str  # where the shipped model is
+    folder: str  # location of the shipped model
     card: str  # a template in templates/cards
-    shape: dict[str, Any]  # names of transformers' Qwen2Config
-    vocab: int  # rows of the embedding, some of them free for tokens that later work adds
-    tokenizer: Levels  # questions that the tokenizer is trained on
-    mix: Levels  # shares of the training rows
-    steps: int  # at most; the stopping rule ends the training long before
-    held_out: Levels  # asked at every evaluation during training
-    evaluation: Levels  # asked for the card
+    shape: dict[str, Any]  # fields of transformers' Qwen2Config
+    vocab: int  # rows of the embedding; some are reserved for tokens added later
+    tokenizer: Levels  # questions for training the tokenizer
+    mix: Levels  # relative shares of the training rows
+    steps: int  # maximum; the stopping rule ends the training much earlier
+    held_out: Levels  # questions of every evaluation during training
+    evaluation: Levels  # questions of the card's evaluation
     stop: dict[str, int]  # options of launchers/plugins/llamafactory/stop_on_accuracy.py
-    max_tokens: int  # of a sampled answer
+    max_tokens: int  # token limit of a sampled answer
     train: dict[str, Any]
-    chains: tuple[Chain, ...] = ("short",)  # the training rows' forms, in equal parts
-    asked: tuple[Chain, ...] = ("short",)  # forms that a question can ask for; each is on the card
+    chains: tuple[Chain, ...] = ("short",)  # forms of the training rows, in equal parts
+    asked: tuple[Chain, ...] = ("short",)  # forms that a question can request; the card lists each
     samples: int = 4  # per question, for the card
-    also: World | None = None  # another world whose rows it is taught, too; its stopping rule is not looked at
-    share: float = 0.0  # of the training rows that are the other world's
-    marks_of: str = ""  # a thinking format that it may be taught later: the tokenizer knows its marks
+    also: World | None = None  # another world whose rows are added to the training; its stopping rule is ignored
+    share: float = 0.0  # share of the training rows from the other world
+    marks_of: str = ""  # a thinking format for later training: its tags are in the tokenizer's training text
 
     @property
     def batch(self) -> int:
@@ -51,7 +51,7 @@ class World(BaseModel):
         return int(self.train["per_device_train_batch_size"])
 
     def training_rows(self, seed: int) -> list[Row]:
-        """One epoch, steps × batch rows in the shares of `mix`. Easy questions come again."""
+        """One epoch: steps × batch rows in the shares of `mix`. Easy questions are repeated."""
         rows = self.steps * self.batch
         others = round(rows * self.share)
         own = self._training_rows(seed, rows - others)
@@ -70,7 +70,7 @@ class World(BaseModel):
         return curriculum.questions(levels, split, chain=chain, seed=seed, distinct=distinct, subject=self.subject)
 
     def texts(self) -> list[str]:
-        """What the tokenizer is trained on, but for the chat's roles."""
+        """Training text of the tokenizer, without the chat roles."""
         rows = [row for chain in self.chains for row in self.rows(self.tokenizer, "train", 0, chain)]
         own = [text for row in rows for text in (row["prompt"][0]["content"], row["completion"])]
         marks = thinking(self.marks_of).marks if self.marks_of else ()

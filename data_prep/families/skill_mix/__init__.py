@@ -1,5 +1,5 @@
-"""Code skill-mix: questions about tuples of skills, their tests, and what makes a question valid.
+"""Code skill-mix: questions about tuples of skills, their tests, and the verification of questions.
 
-skills: the list of skills, and tuples of them. synthesis: questions and tests from an endpoint. cases: tests as data.
-validity: a question judged by execution. questions: files of questions, and of samples, as rows.
+skills: the skills and tuples of them. synthesis: questions and tests written by a model. cases: tests as data.
+validity: verification by execution. questions: files of questions, and of samples, as rows.
 """

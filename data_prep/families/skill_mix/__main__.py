@@ -1,12 +1,12 @@
-"""Code skill-mix from the command line: solutions to a file of questions, and their scores by unit tests.
+"""Code skill-mix from the command line: sample solutions to a file of questions, and score them by unit tests.
 
     python -m data_prep.families.skill_mix generate --model_path MODEL --questions_path questions.json --task_name core
     python -m data_prep.families.skill_mix score --generations_path training_data/Llama3.1-8B-Instruct/core_N=50.jsonl
 
-Both are pipelines whose steps stand in the cache, so that the same command resumes where a killed one stopped, and one
-that asks for what has been made returns at once. Nothing that is read is written to.
+Both run cached pipelines: the same command resumes after a kill, and returns at once if its result exists.
+Input files are never modified.
 
-Exit status: 0 done, 2 user error, 3 a limit was passed (too many unusable rows), 130 interrupted.
+Exit status: 0 done, 2 user error, 3 a limit was exceeded (too many unusable rows), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from data_prep.errors import DataError, os_errors
 from data_prep.evaluation import metrics
 from data_prep.inference.apart import chain, run_chain
 
-NAME = r"^[A-Za-z0-9_][\w.+-]*$"  # that can be a file's
+NAME = r"^[A-Za-z0-9_][\w.+-]*$"  # valid as a file name
 MAX_DROP_SHARE = 0.05
 
 
@@ -38,24 +38,24 @@ def _flag(flag: str, default: Any, description: str) -> Any:
 
 
 class Generate(Options):
-    """Sample solutions, with the original's options."""
+    """Sample solutions (the original's options)."""
 
-    model_path: str = Field(description="a folder, or a model on the Hub")
+    model_path: str = Field(description="folder or Hub id")
     questions_path: Path = Field(description="our .jsonl, or the original's questions.json")
-    model_name: str = Field("Llama3.1-8B-Instruct", pattern=NAME, description="names the output's folder")
-    task_name: str = Field(pattern=NAME, description="names the output")
-    num_samples_per_question: int = _flag("-n", 50, "samples of each question")
-    temperature: float = _flag("-t", 0.8, "of sampling")
-    CoT: bool = Field(False, description="ask for steps before the solution")
-    max_tokens: int = Field(2048, description="of a solution")
-    seed: int = Field(0, description="of sampling")
+    model_name: str = Field("Llama3.1-8B-Instruct", pattern=NAME, description="name of the output folder")
+    task_name: str = Field(pattern=NAME, description="prefix of the output file's name")
+    num_samples_per_question: int = _flag("-n", 50, "samples per question")
+    temperature: float = _flag("-t", 0.8, "sampling temperature")
+    CoT: bool = Field(False, description="ask for reasoning steps before the solution")
+    max_tokens: int = Field(2048, description="token limit of a solution")
+    seed: int = Field(0, description="sampling seed")
     split: Literal["train", "held_out", "all"] = Field("all", description="which questions")
     out: Path = Field(Path("training_data"), description="<out>/<model_name>/<task>_N=<n>.jsonl")
-    python: Path | None = Field(None, description="an interpreter with vLLM, if not the environment's")
+    python: Path | None = Field(None, description="interpreter with vLLM; by default the vllm environment's")
     cache: Cache = CACHE
 
     def spec(self) -> pipeline.Spec:
-        """The pipeline, its paths absolute."""
+        """The pipeline, with absolute paths."""
         source = {"path": str(self.questions_path.absolute()), "prompt": "cot" if self.CoT else "direct"}
         sampling = {"model": self.model_path, "n": self.num_samples_per_question, "temperature": self.temperature}
         sampling |= {"max_tokens": self.max_tokens, "seed": self.seed}
@@ -64,25 +64,25 @@ class Generate(Options):
 
 
 class Score(Options):
-    """Run solutions, several at once in the sandbox; programs that were judged before are not run again."""
+    """Run solutions in the sandbox, several in parallel; programs that were graded before are not run again."""
 
-    generations_path: Path = Field(description="samples: .jsonl, or the original's .json")
-    questions_path: Path | None = Field(None, description="the questions of the original's samples")
+    generations_path: Path = Field(description="samples (.jsonl, or the original's .json)")
+    questions_path: Path | None = Field(None, description="questions; only for the original's samples")
     output: Path | None = Field(None, description="by default <generations>.scored.jsonl")
     workers: int = CPUS
-    no_cache: bool = Field(False, description="run programs again that were judged before")
-    max_error_share: float = Field(0.02, description="of samples that could not be judged")
+    no_cache: bool = Field(False, description="rerun programs that were graded before")
+    max_error_share: float = Field(0.02, description="allowed share of samples that could not be graded")
     cache: Cache = CACHE
 
     def spec(self) -> pipeline.Spec:
-        """The pipeline. Raises DataError when the file's kind and the questions do not go together."""
+        """The pipeline. Raises DataError if --questions_path does not fit the file's format."""
         given, questions = self.generations_path, self.questions_path
         source: dict[str, Any] = {"load": {"path": str(given.absolute())}}
         if given.suffix == ".jsonl":
             if questions is not None:
-                raise DataError(f"{given}: rows hold their own tests; leave --questions_path out")
+                raise DataError(f"{given}: rows contain their own tests; omit --questions_path")
         elif questions is None:
-            raise DataError(f"{given}: the original's generations hold no tests; give --questions_path too")
+            raise DataError(f"{given}: the original's generations contain no tests; add --questions_path")
         else:
             source = {"questions": {"path": str(questions.absolute()), "generations": str(given.absolute())}}
         limits = {"workers": self.workers, "cache": not self.no_cache, "max_error_share": self.max_error_share}
@@ -90,7 +90,7 @@ class Score(Options):
 
 
 def generate(request: Generate, progress: Progress) -> str:
-    """Run what is left of the request, and write its output, whose meta.generated_by names the step that made it.
+    """Run the pipeline (resuming) and write its output; meta.generated_by records the step that made it.
 
     Raises DataError.
     """
@@ -105,7 +105,7 @@ def generate(request: Generate, progress: Progress) -> str:
 
 
 def score(request: Score, progress: Progress) -> str:
-    """Run what is left of the request, write its rows, and say what they show. Raises DataError."""
+    """Run the pipeline (resuming), write its rows and return a summary. Raises DataError."""
     folder = run_chain(request.spec(), progress)["score"]
     given = request.generations_path
     output = request.output or given.with_name(f"{given.stem}.scored.jsonl")
@@ -114,7 +114,7 @@ def score(request: Score, progress: Progress) -> str:
 
 
 def _lines(rows: Iterable[Row]) -> Iterator[bytes]:
-    """Rows that a step has written, as lines of JSON."""
+    """Rows written by a step, as JSON lines."""
     for row in rows:
         line = encode(row)
         assert isinstance(line, bytes)
@@ -122,7 +122,7 @@ def _lines(rows: Iterable[Row]) -> Iterator[bytes]:
 
 
 def summary(rows: Iterable[Row]) -> Iterator[str]:
-    """How many samples passed, and how the others ended."""
+    """Pass rates, and the outcomes of the samples."""
     samples: list[metrics.Sample] = []
     ends: Counter[str] = Counter()
     for row in rows:
@@ -134,7 +134,7 @@ def summary(rows: Iterable[Row]) -> Iterator[str]:
     for k, share in result["pass_at"].items():
         low, high = result["pass_ci95"][k]
         yield f"pass@{k}: {share:.1f} % [{low:.1f}, {high:.1f}]"
-    yield "samples by end: " + ", ".join(f"{count:,} {end}" for end, count in ends.most_common())
+    yield "samples by outcome: " + ", ".join(f"{count:,} {end}" for end, count in ends.most_common())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""GoogleTest assertions about one function as test cases that are data.
+"""Converts GoogleTest assertions about one function to test cases as data.
 
     cases('TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }', read_declaration("int add(int a, int b);"))
     # [{"args": [1, 2], "expected": 3, "weight": 1.0}]
 
-Tests are read, not run: variables with literal values, calls of the function, EXPECT_ or ASSERT_ EQ, TRUE, FALSE,
-DOUBLE_EQ, FLOAT_EQ, NEAR and THROW of a result or its parts, also in a loop over an index. Every statement has to be
-understood, and the assertions have to determine the whole result of each call: all else is NotConvertible. Expressions
-are parsed by Python's parser, with which C++ agrees on all that is read here.
+Tests are parsed, not run: variables with literal values, calls of the function, EXPECT_ or ASSERT_ EQ, TRUE, FALSE,
+DOUBLE_EQ, FLOAT_EQ, NEAR and THROW on a result or its parts, also in a loop over an index. Every statement must be
+understood, and the assertions must determine the complete result of each call; otherwise NotConvertible is raised.
+Expressions are parsed by Python's parser, which agrees with C++ on the supported subset.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from data_prep.families.skill_mix.tokens import WORD, closing, cpp_words, number
 from rewards.code.cpp.declaration import Declaration, Type, read_declaration
 from rewards.code.cpp.values import RAISES, fitted
 
-Step = int | str | tuple[Any, ...]  # from a value to a part of it: an index, a field, a key, or "size()"
+Step = int | str | tuple[Any, ...]  # selects a part of a value: an index, a field, a key, or "size()"
 Path = tuple[Step, ...]
 
 _ASSERTION = re.compile(r"(?:EXPECT|ASSERT)_(EQ|TRUE|FALSE|DOUBLE_EQ|FLOAT_EQ|NEAR|THROW)")
-_ARGUMENTS = {"TRUE": 1, "FALSE": 1, "NEAR": 3}  # of an assertion, of others 2
+_ARGUMENTS = {"TRUE": 1, "FALSE": 1, "NEAR": 3}  # number of arguments of an assertion; others have 2
 _CONSTANTS: Mapping[str, Any] = {
     "true": True, "false": False, "INT_MAX": 2**31 - 1, "INT_MIN": -(2**31), "UINT_MAX": 2**32 - 1,
     "LLONG_MAX": 2**63 - 1, "LLONG_MIN": -(2**63), "M_PI": math.pi, "std::nullopt": None, "nullopt": None,
@@ -39,10 +39,10 @@ _OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
     ast.Div: lambda a, b: int(a / b) if isinstance(a, int) and isinstance(b, int) else a / b,
 }  # fmt: skip
-_ATOM = re.compile(r"""::|[A-Za-z_"']|\.?\d""")  # the beginning of a name or a literal
+_ATOM = re.compile(r"""::|[A-Za-z_"']|\.?\d""")  # start of a name or a literal
 _SIZE, _EMPTY = "size()", "empty()"
-# Methods that tell something of a container, the type of what they return, and the step that they are. `count` says
-# less than the value at its key, which has to be asserted too.
+# Methods that describe a container, their return type, and their step. `count` says less than the value at its key,
+# which must be asserted as well.
 _MEASURES = {"size": _SIZE, "length": _SIZE, "empty": _EMPTY, "count": "count()"}
 _MEASURED = {step: Type("bool" if step == _EMPTY else "int") for step in _MEASURES.values()}
 _PARTS = {"first": 0, "second": 1}
@@ -50,14 +50,14 @@ _LONGEST_LOOP = 1000
 
 
 class NotConvertible(ValueError):
-    """Tests that say something else than what a call returns, or not all of it."""
+    """Tests that do not determine exactly what each call returns."""
 
 
 @dataclass
 class _Call:
-    """One call, and the asserted values of the parts of its result.
+    """One call and the asserted values of its result's parts.
 
-    tolerance: the largest of the assertions, in proportion to max(1, |expected|).
+    tolerance: the largest in the assertions, relative to max(1, |expected|).
     """
 
     args: list[Any]
@@ -68,7 +68,7 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Place:
-    """A part of a call's result in an expression."""
+    """A part of a call's result, in an expression."""
 
     call: _Call
     path: Path
@@ -76,7 +76,7 @@ class _Place:
 
 
 def cases(source: str, declaration: Declaration) -> list[dict[str, Any]]:
-    """A case for each call; the weights of those in one TEST add up to 1. Raises NotConvertible."""
+    """A case for each call; the weights within one TEST sum to 1. Raises NotConvertible."""
     made: list[dict[str, Any]] = []
     try:
         _check_types(declaration)
@@ -90,7 +90,7 @@ def cases(source: str, declaration: Declaration) -> list[dict[str, Any]]:
                 shared.run(head)
             elif head and re.match(r"TEST_P|TYPED_TEST|INSTANTIATE", head[0]):
                 raise NotConvertible("parameterised tests")
-    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as problem:  # C++ read in a wrong way
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as problem:  # unsupported C++
         raise NotConvertible(f"not understood: {problem}") from problem
     if not made:
         raise NotConvertible("no TEST calls the function")
@@ -98,19 +98,19 @@ def cases(source: str, declaration: Declaration) -> list[dict[str, Any]]:
 
 
 def _check_types(declaration: Declaration) -> None:
-    """Raises NotConvertible for types of which no value or assertion can be read."""
+    """Raises NotConvertible for types whose values or assertions are not supported."""
     if declaration.result.kind == "void":
-        raise NotConvertible("what the function makes of its arguments is asserted")
+        raise NotConvertible("changed arguments of a void function are asserted")
     todo = [declaration.result, *(param.type for param in declaration.params)]
-    for kind in todo:  # it grows as it is read
-        if kind.kind == "optional" and kind.args[0].args:  # {} may be an absent value, or an empty one
+    for kind in todo:  # grows during the loop
+        if kind.kind == "optional" and kind.args[0].args:  # {} may be no value or an empty value
             raise NotConvertible(f"braces of a {kind}")
         todo += kind.args
 
 
 @dataclass
 class _Test:
-    """The body of one test. names: values of variables, data (of braces lists) or places."""
+    """The body of one test. names: variables and their values: data (lists for braces) or places."""
 
     declaration: Declaration
     names: dict[str, Any]
@@ -124,14 +124,14 @@ class _Test:
                 self._statement(statement)
 
     def _loop(self, words: list[str]) -> list[str]:
-        """`for (size_t i = 0; i < n; ++i) {…}`. Returns what follows it."""
+        """`for (size_t i = 0; i < n; ++i) {…}`. Returns the rest after the loop."""
         closed = closing(words, 1)
         match split(words[2:closed], ";"):
             case [[*_, name, "=", "0"], [_, "<", *bound], step] if "++" in step and words[closed + 1] == "{":
                 count = self._value(parsed(bound))
             case _:
                 raise NotConvertible(f"a loop: for ({' '.join(words[2:closed])[:60]})")
-        if isinstance(count, _Place):  # e.g. result.size(), which was asserted before
+        if isinstance(count, _Place):  # for example result.size(), asserted earlier
             count = count.call.facts[count.path]
         if not isinstance(count, int) or count > _LONGEST_LOOP:
             raise NotConvertible(f"a loop up to {count}")
@@ -180,7 +180,7 @@ class _Test:
         if isinstance(other, _Place):
             place, other = other, place
         if not isinstance(place, _Place) or isinstance(other, _Place):
-            raise NotConvertible(f"no result beside a value: {' '.join(parts[0])[:80]}")
+            raise NotConvertible(f"not a comparison of a result with a value: {' '.join(parts[0])[:80]}")
         if not given and place.kind.kind != "bool":
             raise NotConvertible(f"truth of a {place.kind}")
         value = place.call.facts[place.path] = fitted(other, place.kind, "value")
@@ -188,7 +188,7 @@ class _Test:
             place.call.tolerance = max(place.call.tolerance, margin / max(1.0, abs(value)))
 
     def _value(self, node: ast.expr) -> Any:
-        """What an expression stands for: data, or a place."""
+        """The value of an expression: data, or a place."""
         match node:
             case ast.List(elts=parts):
                 return [self._data(part) for part in parts]
@@ -218,7 +218,7 @@ class _Test:
     def _number(self, node: ast.expr) -> Any:
         data = self._data(node)
         if not isinstance(data, int | float):
-            raise NotConvertible("arithmetic with what is no number")
+            raise NotConvertible("arithmetic with a value that is not a number")
         return data
 
     def _word(self, word: str) -> Any:
@@ -230,7 +230,7 @@ class _Test:
         return self.names[word] if word in self.names else _CONSTANTS[word]
 
     def _called(self, name: str, parts: list[ast.expr]) -> Any:
-        """The function, one of the library, or a type with its constructor's arguments."""
+        """A call of the function, of a library function, or of a type's constructor."""
         plain = name.removeprefix("std::")
         if name == self.declaration.function:
             return self._call(parts)
@@ -252,17 +252,17 @@ class _Test:
         call = _Call([fitted(self._data(argument), param.type, param.name) for argument, param in pairs])
         self.calls.append(call)
         for argument, param in pairs:
-            if param.mutable and isinstance(argument, ast.Name):  # what the call makes of it is no part of a case
+            if param.mutable and isinstance(argument, ast.Name):  # its changed value is not part of a case
                 self.names.pop(argument.id, None)
         return _Place(call, (), self.declaration.result)
 
 
 def parsed(words: Sequence[str]) -> ast.expr:
-    """The syntax tree of a C++ expression: names and literals are Names of their own text, braces are lists.
+    """The syntax tree of a C++ expression: names and literals are Names with their text, braces are lists.
 
-    `type{…}` is a call of the type with such a list. Raises NotConvertible.
+    `type{…}` is a call of the type with a list. Raises NotConvertible.
     """
-    atoms: list[str] = []  # names and literals, which Python's parser sees as _0, _1 …
+    atoms: list[str] = []  # names and literals, passed to Python's parser as _0, _1 …
     source: list[str] = []
     ends: set[int] = set()  # closing braces of `type{…}`
     for at, word in enumerate(words):
@@ -287,14 +287,14 @@ def parsed(words: Sequence[str]) -> ast.expr:
 
 
 def _margin(kind: str, value: Any, given: float = 0.0) -> float:
-    """By how much a result may differ from an asserted value."""
+    """The tolerated difference between a result and an asserted value."""
     if kind == "DOUBLE_EQ":
         return 4 * math.ulp(value)
     return 4 * max(abs(value) * 2**-23, 2**-149) if kind == "FLOAT_EQ" else given
 
 
 def _part(whole: Any, step: Step) -> Any:
-    """`.first`, `[2]`, `["key"]`, `.size()`, … of a value or of a result."""
+    """`.first`, `[2]`, `["key"]`, `.size()`, … of a value or a result."""
     if isinstance(whole, _Place):
         return _Place(whole.call, (*whole.path, step), _kind_of(whole.kind, step))
     return len(whole) if step == _SIZE else whole[step]
@@ -320,7 +320,7 @@ def _case(call: _Call, result: Type) -> dict[str, Any]:
 
 
 def _whole(facts: Mapping[Path, Any], path: Path, kind: Type) -> Any:
-    """The value at a path, put together from those of its parts. Raises NotConvertible if one is missing."""
+    """The value at a path, assembled from its parts. Raises NotConvertible if one is missing."""
     if path in facts:
         return facts[path]
     size = 0 if facts.get((*path, _EMPTY)) else facts.get((*path, _SIZE))
@@ -339,7 +339,7 @@ def _whole(facts: Mapping[Path, Any], path: Path, kind: Type) -> Any:
             steps = sorted(below - _MEASURED.keys(), key=repr)
             steps = steps if len(steps) == size else []
     if not steps:
-        raise NotConvertible(f"assertions do not determine all of result{list(path)}")
+        raise NotConvertible(f"assertions do not determine result{list(path)}")
     parts = [_whole(facts, (*path, step), _kind_of(kind, step)) for step in steps]
     if kind.kind == "map":
         keys = [list(step) if isinstance(step, tuple) else step for step in steps]

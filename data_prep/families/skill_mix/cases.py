@@ -1,9 +1,9 @@
-"""Test cases as data, the same for every language, and a row's `tests` made of them.
+"""Language-independent test cases as data, and their conversion to a row's `tests`.
 
     {"args": [[3, 1, 2], 2], "expected": [3, 2]}
     {"args": [[], 0], "raises": "invalid_argument"}
 
-Values are JSON, typed by the function's signature: a tuple or pair is a list, a set is a list without repeats, a map
+Values are JSON, typed by the function's signature: a tuple or pair is a list, a set is a list without duplicates, a map
 is an object or a list of [key, value] pairs, an optional may be null, a char is a string of one ASCII character.
 Floats in results are compared with a tolerance.
 """
@@ -38,16 +38,16 @@ _NAMES = {
 
 
 def read_case(given: Any, signature: Declaration) -> Case:
-    """A case of our shape whose values fit the signature, numbers and maps in their one spelling. Raises ValueError."""
+    """A case that fits the signature, with numbers and maps in canonical form. Raises ValueError."""
     if not isinstance(given, dict) or not isinstance(given.get("args"), list):
         raise ValueError('not an object with a list "args"')
     args, params = given["args"], signature.params
     if len(args) != len(params):
         names = ", ".join(param.name for param in params)
-        raise ValueError(f"{len(args)} arguments, and {signature.function} takes {len(params)} ({names})")
+        raise ValueError(f"{len(args)} arguments, but {signature.function} takes {len(params)} ({names})")
     if ("expected" in given) == ("raises" in given):
         raise ValueError('give either "expected" or "raises"')
-    json.dumps([args, given.get("expected")], allow_nan=False)  # a number that is not finite is a ValueError, too
+    json.dumps([args, given.get("expected")], allow_nan=False)  # raises ValueError for NaN and infinities
     values = [fitted(value, param.type, param.name) for value, param in zip(args, params, strict=True)]
     if "expected" in given:
         return {"args": values, "expected": fitted(given["expected"], signature.result, "expected")}
@@ -58,7 +58,7 @@ def read_case(given: Any, signature: Declaration) -> Case:
 
 
 def read_cases(given: Sequence[Any], signature: Declaration) -> tuple[list[Case], list[str]]:
-    """Those of `given` that fit the signature, and what is wrong with each other one."""
+    """The cases that fit the signature, and the problems of the others."""
     cases, problems = [], []
     for number, case in enumerate(given):
         try:
@@ -83,7 +83,7 @@ def suite(function: str, text: str, cases: Sequence[Case], language: Language) -
 
 
 def _in_json(signature: Declaration) -> bool:
-    """Whether JSON can hold the values: no sets, no tuples among arguments, keys that are texts."""
+    """Whether JSON can represent the values: no sets, no tuples in arguments, only string keys."""
     kinds = [param.type for param in signature.params]
     sets = signature.result.holds("set") or any(kind.holds("set", "tuple") for kind in kinds)
     return not sets and not any(map(_odd_keys, (*kinds, signature.result)))
@@ -96,18 +96,18 @@ def _odd_keys(kind: Type) -> bool:
 def _call(case: Case, signature: Declaration) -> Case:
     args = [_python(value, param.type) for value, param in zip(case["args"], signature.params, strict=True)]
     call: Case = json.loads(json.dumps({"args": args, "expected": _python(case["expected"], signature.result)}))
-    return call  # a result's tuples as lists
+    return call  # tuples in a result as lists
 
 
 class _Set(list[Any]):
-    """A set's members in order, whose text is the set's."""
+    """A set's members in order; its repr is a set's."""
 
     def __repr__(self) -> str:
         return "{" + super().__repr__()[1:-1] + "}" if self else "set()"
 
 
 def _python(value: Any, kind: Type) -> Any:
-    """A value as Python has it: a map as a dictionary, a pair as a tuple."""
+    """A value as a Python object: a map as a dict, a pair as a tuple."""
     if value is None or not kind.args:
         return value
     if kind.kind == "optional":
@@ -143,7 +143,7 @@ def _near(got, want):
 
 
 def _asserts(function: str, signature: Declaration, cases: Sequence[Case]) -> str:
-    """Python assert statements, one a case, with the helpers that they need."""
+    """Python assert statements, one per case, with the helpers that they use."""
     helpers = _RAISES if any("raises" in case for case in cases) else ""
     helpers += _NEAR if signature.result.holds("float") else ""
     lines = [f"assert {_assertion(function, signature, case)}\n" for case in cases]

@@ -1,8 +1,7 @@
-"""Wrong versions of a right solution: a comparison turned round, a constant off by one, + for -, a stub.
+"""Mutants of a correct solution: a reversed comparison, a constant off by one, + for -, a stub.
 
-Tests that cannot tell these from the solution test little. A solution is changed token by token, outside of comments,
-strings, imports, preprocessor lines and what a `raise` or `throw` says, which is seldom tested. What a C++ change makes
-of the program only a compiler knows.
+Tests that pass mutants are weak. Each mutant changes one token, outside comments, strings, imports, preprocessor lines
+and the arguments of `raise` or `throw`, which are rarely tested. C++ mutants may not compile.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from rewards.code.cpp.declaration import Type
 
 @dataclass(frozen=True)
 class Mutant:
-    """change: what differs, in words, with the line of the solution."""
+    """change: description of the change, with the solution's line number."""
 
     code: str
     change: str
@@ -32,30 +31,30 @@ _SIGNS: Mapping[str, str] = {
     "<": ">=", ">": "<=", "<=": ">", ">=": "<", "==": "!=", "!=": "==", "&&": "||", "||": "&&", "+": "-", "-": "+",
     "+=": "-=", "-=": "+=", "*=": "+=", "*": "+", "/": "*", "%": "/", "//": "*", "**": "*",
 }  # fmt: skip
-_SPACED = frozenset({"<", ">", "*", "+", "-", "/", "%"})  # that may be something else unless spaces are around them
+_SPACED = frozenset({"<", ">", "*", "+", "-", "/", "%"})  # may be other syntax unless surrounded by spaces
 _OPENING = frozenset(" ([{,=")  # before a sign
 _WORDS: Mapping[Language, Mapping[str, str]] = {
     "python": {"True": "False", "False": "True", "min": "max", "max": "min", "any": "all", "all": "any", "and": "or",
                "or": "and", "not": "", "sorted": "list"},
     "cpp": {"true": "false", "false": "true", "min": "max", "max": "min"},
 }  # fmt: skip
-# After these words nothing is changed: in Python up to the end of the line, in C++ of the statement.
-_LEFT_ALONE: Mapping[Language, tuple[str, ...]] = {
+# After these words nothing is mutated up to the end of the line (Python) or statement (C++).
+_PROTECTING: Mapping[Language, tuple[str, ...]] = {
     "python": ("raise", "assert", "import", "from"),
     "cpp": ("throw",),
 }
 
 
 def mutants(gold: str, language: Language, seed: str) -> Iterator[Mutant]:
-    """All mutants, in an order that the seed decides: first one of each line, then a second of each, and so on."""
+    """All mutants in a seeded order: first one per line, then a second per line, and so on."""
     tokens = tokenise(gold, language)
     changes = [
         (token, new)
-        for at, (token, alone) in enumerate(zip(tokens, _left_alone(gold, tokens, language), strict=True))
+        for at, (token, alone) in enumerate(zip(tokens, _protected(gold, tokens, language), strict=True))
         if not alone and (new := _changed(gold, tokens, at, language))
     ]
     changes.sort(key=lambda change: hashlib.sha256(f"{seed}:{change[0].start()}".encode()).hexdigest())
-    earlier = Counter[int]()  # changes of each line
+    earlier = Counter[int]()  # mutants per line so far
     turns = []
     for token, new in changes:
         line = gold.count("\n", 0, token.start()) + 1
@@ -68,12 +67,12 @@ def mutants(gold: str, language: Language, seed: str) -> Iterator[Mutant]:
 
 
 def stub(gold: str, language: Language, function: str, signature: str) -> str | None:
-    """The solution with the function's body gone and a default value for an answer; None where it is not found."""
+    """The solution with the function's body replaced by a default return value; None if the function is not found."""
     return _python_stub(gold, function, signature) if language == "python" else _cpp_stub(gold, function)
 
 
 def _changed(code: str, tokens: Sequence[re.Match[str]], at: int, language: Language) -> str:
-    """What stands in a token's place in a mutant, "" if nothing does."""
+    """The token's replacement in a mutant, "" if there is none."""
     token, text = tokens[at], tokens[at].group()
     if at and tokens[at - 1].group() in ("operator", "template", "case"):
         return ""
@@ -91,18 +90,18 @@ def _changed(code: str, tokens: Sequence[re.Match[str]], at: int, language: Lang
         and text in "+%*"
         and any(side.lastgroup == "text" for side in tokens[max(0, at - 1) :][:3])
     ):
-        return ""  # text is formatted or joined: no number changes
+        return ""  # string formatting or concatenation: not arithmetic
     return _SIGNS.get(text, "") if token.lastgroup == "sign" else ""
 
 
-def _left_alone(code: str, tokens: Sequence[re.Match[str]], language: Language) -> Iterator[bool]:
-    """For each token whether it stands after a word that leaves the rest of its line or statement alone."""
-    alone, end, before = False, 0, ""
+def _protected(code: str, tokens: Sequence[re.Match[str]], language: Language) -> Iterator[bool]:
+    """For each token, whether it follows a word after which nothing in its line or statement is mutated."""
+    protected, end, before = False, 0, ""
     for token in tokens:
         over = "\n" in code[end : token.start()] if language == "python" else before == ";"
-        alone = token.group() in _LEFT_ALONE[language] or (alone and not over)
+        protected = token.group() in _PROTECTING[language] or (protected and not over)
         end, before = token.end(), token.group()
-        yield alone
+        yield protected
 
 
 def _parsed(code: str) -> ast.Module | None:
@@ -138,7 +137,7 @@ def _default(kind: Type) -> str:
 
 
 def _cpp_stub(gold: str, function: str) -> str | None:
-    """Every definition of a function of that name loses its body."""
+    """Empties the body of every definition of a function with this name."""
     tokens = tokenise(gold, "cpp")
     texts = [token.group() for token in tokens]
     made, upto = "", 0

@@ -1,19 +1,19 @@
-"""Questions from a file: our JSON lines, a finished pipeline's rows, or the original's questions.json as it is.
+"""Questions from a file: our JSON lines, a finished pipeline's rows, or the original's questions.json unchanged.
 
 - questions: {path: questions.json}                                           asked directly
 - questions: {path: sample/questions.jsonl, prompt: cot, split: held_out, held_out: 0.2}
 - questions: {path: questions.json, generations: training_data/cache/Llama3.1-8B-Instruct/core_N=50.json}
 
-A record names its fields as the original does (function_name, function_signature, function_docstring,
-problem_statement, gold_solution, unit_tests) or as our rows' meta does (function, signature, docstring, statement),
-with the gold in `gold_solution`, `solution` or `references`, and its tests as `unit_tests` (source text), `tests`
-(a suite, rewards/code/suites.py) or `cases` (data, skill_mix/cases.py). GoogleTest source becomes calls where it can
-(skill_mix/assertions.py). A split that the file holds stays; questions without one are split by their skill pairs, a
-`held_out` share of which, and all questions that hold such a pair, are held out.
+A record has the original's field names (function_name, function_signature, function_docstring,
+problem_statement, gold_solution, unit_tests) or those of our rows' meta (function, signature, docstring, statement),
+the gold solution in `gold_solution`, `solution` or `references`, and its tests as `unit_tests` (source text), `tests`
+(a suite, rewards/code/suites.py) or `cases` (data, skill_mix/cases.py). GoogleTest source is converted to calls if
+possible (skill_mix/assertions.py). A split in the file is kept. Questions without one are split by their skill pairs: a
+share `held_out` of the pairs, and all questions with such a pair, are held out.
 
-With `generations` the rows are the samples of these questions that the original's generate_solutions.py wrote:
-{question id: {system, user, responses: [{raw_output, code}]}}, scored by it ({solution: {raw_output, code}, score}) or
-not. What is judged is raw_output: its `code` is the first fence, of a chain of thought often a part only.
+With `generations` the rows are samples of these questions written by the original's generate_solutions.py:
+{question id: {system, user, responses: [{raw_output, code}]}}, with scores ({solution: {raw_output, code}, score}) or
+without. raw_output is graded, since `code` is only the first fence, which in a chain of thought is often a fragment.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LANGUAGES: Mapping[str, Language] = {
     "python": "python", "python3": "python", "py": "python",
     "cpp": "cpp", "c++": "cpp", "cc": "cpp", "cxx": "cpp", "c++17": "cpp",
 }  # fmt: skip
-# Field -> its names, the first of which a message names.
+# Field -> accepted names; messages use the first.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "function": ("function_name", "function"),
     "signature": ("function_signature", "signature"),
@@ -64,13 +64,13 @@ WORDS: Mapping[Language, Mapping[str, str]] = {  # in prompts
 
 
 def render(name: str, language: Language, **values: Any) -> str:
-    """The prompt of that name in templates/prompts/skill_mix."""
+    """Render the prompt templates/prompts/skill_mix/<name>."""
     return prompts.render(f"skill_mix/{name}", **WORDS[language], **values)
 
 
 @dataclass(frozen=True)
 class Question:
-    """gold: bare code. tests: as a row has them. split: "train", "held_out", or "" where its file does not say."""
+    """gold: code without a fence. tests: as in a row. split: "train", "held_out", or "" if the file has none."""
 
     id: str
     language: Language
@@ -84,7 +84,7 @@ class Question:
     split: str = ""
 
     def as_row(self, style: Style) -> Row:
-        """The row that asks it: how to answer as the system's message, the question itself as the user's."""
+        """The question as a row: answer instructions as the system message, the question as the user message."""
         texts = {name: getattr(self, name) for name in ("function", "signature", "docstring", "statement")}
         about = {"k": len(self.skills), "skills": list(self.skills), "language": self.language}
         return {
@@ -101,31 +101,31 @@ class Question:
 
 
 class QuestionsParams(Params):
-    """Which file, how its questions are asked, and which of them."""
+    """Which file, which of its questions, and how they are asked."""
 
     path: str = Field(min_length=1)  # .json or .jsonl
     prompt: Style = "direct"
     split: Literal["train", "held_out", "all"] = "all"
-    held_out: float = Field(0.1, ge=0, le=0.9)  # share of skill pairs, for questions without a split of their own
+    held_out: float = Field(0.1, ge=0, le=0.9)  # share of skill pairs, for questions without a split
     seed: int = 0
-    generations: str | None = None  # a file of the original's samples
+    generations: str | None = None  # a file of samples in the original's format
 
 
 class Questions(Step):
-    """Source of question rows, or of samples; a record at fault is a drop that names its id and field."""
+    """Source of question rows, or of samples; an invalid record is dropped with its id and field."""
 
     kind = "questions"
     scope = "source"
-    unkeyed: ClassVar[tuple[str, ...]] = ("path", "generations")  # their content is in the fingerprint
+    unkeyed: ClassVar[tuple[str, ...]] = ("path", "generations")  # the files' content is in the fingerprint
     Params = QuestionsParams
     params: QuestionsParams
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The files and the prompts by content. Raises DataError when a file is missing."""
+        """Content hashes of the files and prompts. Raises DataError if a file is missing."""
         files = self._files(base)
         for name, path in files.items():
             if not path.is_file():
-                raise DataError(f"no file {path}: `{name}` names a file of questions or of their samples")
+                raise DataError(f"{path}: no such file; `{name}` must be a file of questions or samples")
         hashes = {name: [file_hash(path), path.suffix] for name, path in files.items()}
         return {"files": hashes, "prompts": prompts.content_hash("skill_mix")}
 
@@ -151,7 +151,7 @@ class Questions(Step):
             if isinstance(item, Drop):
                 yield item
             elif item.id in seen:
-                yield Drop("duplicate id", item.id, f"question {item.id} stands in the file twice", bad=True)
+                yield Drop("duplicate id", item.id, f"question {item.id} occurs twice in the file", bad=True)
             else:
                 seen.add(item.id)
                 split = item.split or ("held_out" if is_held_out(item.skills, held) else "train")
@@ -160,9 +160,9 @@ class Questions(Step):
 
 
 def read_named(path: Path) -> Iterator[Named | Drop]:
-    """Records with their names: an object's keys, or else each record's id or number. Raises DataError."""
+    """Records with their names: the object's keys, or each record's id or number. Raises DataError."""
     if path.suffix not in (".json", ".jsonl"):
-        raise DataError(f"{path}: questions are read from .json and .jsonl, not {path.suffix or 'this'!r}")
+        raise DataError(f"{path}: questions must be .json or .jsonl, not {path.suffix or 'this'!r}")
     if path.suffix == ".json" and (keyed := _keyed(path)) is not None:
         for key, value in keyed.items():
             wrong = Drop("not an object", key, f"question {key}: a JSON {type(value).__name__}", bad=True)
@@ -173,16 +173,16 @@ def read_named(path: Path) -> Iterator[Named | Drop]:
 
 
 def _keyed(path: Path) -> dict[str, Any] | None:
-    """The questions of one object by their names, as the original writes them; None for any other file."""
+    """The questions of a single JSON object by name, the original's format; None for any other file."""
     try:
         value = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
-        return None  # JSON lines, which are common under this name, or what `read_records` says is wrong
+        return None  # JSON lines in a .json file, or an error that `read_records` reports
     return value if isinstance(value, dict) and not {"function_name", "meta"} & value.keys() else None
 
 
 def read_question(record: Mapping[str, Any], name: str) -> Question | Drop:
-    """The question of a record called `name`; C++ where the record does not say a language."""
+    """The question in the record `name`; the language is C++ if the record does not say."""
     flat = {**record, **meta} if isinstance(meta := record.get("meta"), dict) else dict(record)
     if flat.get("verification_status") is False and not flat.get("unit_tests"):
         return Drop("unverified", name, "the original's own verification_status is false, and there are no tests")
@@ -214,7 +214,7 @@ def _skills(given: Any) -> tuple[str, ...]:
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
     skills = tuple(filter(None, map(str.strip, names))) if texts else ()
     if not skills:
-        raise Unfit("missing skills", "a list of names, or names with commas between")
+        raise Unfit("missing skills", "must be a list of names, or names separated by commas")
     return skills
 
 
@@ -223,7 +223,7 @@ def _tests(flat: Mapping[str, Any], language: Language, texts: Mapping[str, str]
     tests, source = flat.get("tests"), flat.get("unit_tests")
     if tests is None and source:
         if not isinstance(source, str):
-            raise Unfit("unusable tests", f"unit_tests are {type(source).__name__}, not a text")
+            raise Unfit("unusable tests", f"unit_tests must be a text, got {type(source).__name__}")
         as_source = {"kind": "gtest" if language == "cpp" else "asserts", "language": language, "source": source}
         tests = (_calls(source, texts) if language == "cpp" else None) or as_source
     elif tests is None and flat.get("cases"):
@@ -235,12 +235,12 @@ def _tests(flat: Mapping[str, Any], language: Language, texts: Mapping[str, str]
     except RewardError as problem:
         raise Unfit("unusable tests", str(problem)) from None
     if given != language:
-        raise Unfit("unusable tests", f"the tests are {given}'s, and the question's language is {language}")
+        raise Unfit("unusable tests", f"the tests are in {given}, but the question's language is {language}")
     return dict(tests)
 
 
 def _calls(source: str, texts: Mapping[str, str]) -> dict[str, Any] | None:
-    """GoogleTest source as calls, None where it says more or less than values of calls."""
+    """GoogleTest source as calls, None if it cannot be converted."""
     structs = re.finditer(r"\bstruct\s+(\w+)\s*\{[^{}()]*\};", texts["gold"])
     used = [match.group() for match in structs if re.search(rf"\b{match[1]}\b", texts["signature"])]
     declaration = "\n".join([*used, f"{texts['signature'].rstrip(';{ ')};"])
@@ -256,7 +256,7 @@ def _calls(source: str, texts: Mapping[str, str]) -> dict[str, Any] | None:
 
 def _from_cases(given: Any, language: Language, texts: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(given, list):
-        raise Unfit("unusable tests", "cases are not a list")
+        raise Unfit("unusable tests", "cases must be a list")
     try:
         made, problems = read_cases(given, read(texts["signature"], language))
         if not problems:
@@ -267,11 +267,11 @@ def _from_cases(given: Any, language: Language, texts: Mapping[str, str]) -> dic
 
 
 def samples(questions: Iterator[Row | Drop], path: Path) -> Iterator[Row | Drop]:
-    """The samples of a file of the original's, in its order, as rows of their questions. Raises DataError."""
+    """The samples of a file in the original's format, in order, as rows of their questions. Raises DataError."""
     given = read_json(path)
     if not isinstance(given, dict):
         shape = "{question id: {system, user, responses: [{raw_output, code}]}}"
-        raise DataError(f"{path}: a JSON {type(given).__name__}, not {shape}; rows of samples are .jsonl")
+        raise DataError(f"{path}: expected {shape}, got a JSON {type(given).__name__}; rows of samples must be .jsonl")
     known: dict[str, Row] = {}
     for row in questions:
         if isinstance(row, Drop):
@@ -280,7 +280,7 @@ def samples(questions: Iterator[Row | Drop], path: Path) -> Iterator[Row | Drop]
             known[row["id"]] = row
     for name, answered in given.items():
         if name not in known:
-            detail = f"{name!r} is in the generations and not in the questions{nearest(name, known)}"
+            detail = f"{name!r} is in the generations but not in the questions{nearest(name, known)}"
             yield Drop("no such question", name, detail[:300], bad=True)
         elif not isinstance(answered, dict) or not isinstance(answered.get("responses"), list):
             yield Drop("no responses", name, f"{path.name}: {name!r} has no list `responses`", bad=True)

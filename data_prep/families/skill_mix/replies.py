@@ -1,4 +1,4 @@
-"""What a model replies, taken out of its text and checked: an exercise, a critique, test cases."""
+"""Parses and validates model replies: an exercise, a critique, test cases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 
 
 class ReplyError(ValueError):
-    """A reply that cannot be used; `problems` are for the model that wrote it."""
+    """An unusable reply; `problems` are fed back to the model."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
@@ -29,11 +29,11 @@ class ReplyError(ValueError):
 
 
 class _Reply(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)  # more keys than asked for are the model's thoughts
+    model_config = ConfigDict(strict=True, frozen=True)  # extra keys are ignored
 
     @classmethod
     def read(cls, text: str, language: Language = "cpp") -> Self:
-        """The reply in a text, whose code is in `language`; nothing is run. Raises ReplyError."""
+        """Parse a reply with code in `language`, without running anything. Raises ReplyError."""
         try:
             return cls.model_validate(found_object(text), context=language)
         except NoObject as error:
@@ -44,7 +44,7 @@ class _Reply(BaseModel):
 
 
 class Draft(_Reply):
-    """An exercise whose parts fit together."""
+    """An exercise with consistent parts."""
 
     function_name: Text
     function_signature: Text
@@ -57,13 +57,13 @@ class Draft(_Reply):
     def _names_the_function(cls, text: str, info: ValidationInfo) -> str:
         name = read(text, info.context or "cpp").function
         if name != (given := info.data.get("function_name")):
-            raise ValueError(f"it is of {name!r}, and function_name is {given!r}")
+            raise ValueError(f"it declares {name!r}, but function_name is {given!r}")
         return text
 
     @field_validator("solution")
     @classmethod
     def _defines_the_function(cls, text: str, info: ValidationInfo) -> str:
-        fence = FENCE.fullmatch(text)  # models put one around code even within JSON
+        fence = FENCE.fullmatch(text)  # models put a code fence even inside JSON
         code, name = fence[1] if fence else text, info.data.get("function_name", "")
         if info.context == "python":
             _check_python(code, name)
@@ -84,7 +84,7 @@ def _check_python(code: str, function: str) -> None:
 
 
 class Critique(_Reply):
-    """A reviewer's verdict, with what to change unless it passes."""
+    """A reviewer's verdict, with the changes to make unless it passes."""
 
     verdict: Literal["pass", "revise"]
     feedback: str = Field("", validate_default=True)
@@ -102,13 +102,13 @@ class _Cases(_Reply):
 
 
 def read_test_cases(text: str, signature: Declaration, least: int) -> list[Case]:
-    """Cases that fit the signature, no two with the same arguments. Raises ReplyError."""
+    """Cases that fit the signature, with distinct arguments. Raises ReplyError."""
     given, problems = read_cases(_Cases.read(text).cases, signature)
     first: dict[str, Case] = {}
     for case in given:
         first.setdefault(json.dumps(case["args"]), case)
     if len(first) < least:
-        problems.append(f"cases: {len(first)} usable ones with arguments of their own; at least {least} are needed")
+        problems.append(f"cases: {len(first)} usable cases with distinct arguments; at least {least} are needed")
     if problems:
         raise ReplyError(problems)
     return list(first.values())

@@ -1,10 +1,10 @@
-"""A function's signature in Python or C++, read into types that both languages share.
+"""Parses a function signature in Python or C++ into types that both languages share.
 
     read("def top(xs: list[int], n: int) -> list[int]", "python")
     read("std::vector<int> top(const std::vector<int>& xs, int n)", "cpp")
 
-Types are plain values: int, float, bool, str, char, list, set, tuple, map, optional. What else a signature holds (a
-class, a pointer, a template) is refused, for no test case could be written as data.
+Types are plain values: int, float, bool, str, char, list, set, tuple, map, optional. Anything else in a signature (a
+class, a pointer, a template) is rejected, since its test cases could not be written as data.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _ARITY: Mapping[Kind, int] = {"list": 1, "set": 1, "map": 2, "optional": 1}
 
 
 class SignatureError(ValueError):
-    """A signature that cannot be read, or a type that no test case can hold; the message is for who wrote it."""
+    """An invalid signature, or a type that test cases cannot represent; the message is for its author."""
 
 
 def read(text: str, language: Language) -> Declaration:
-    """A signature as questions have it, with or without what follows it. Raises SignatureError.
+    """Parse a question's signature, with or without a body after it. Raises SignatureError.
 
     The result of a void C++ function is its first mutable reference.
     """
@@ -66,9 +66,9 @@ def _python(text: str) -> Declaration:
 
 
 def _type(node: ast.expr | None, what: str) -> Type:
-    """An annotation as a type, a quoted one too. Raises SignatureError."""
+    """The type of an annotation, which may be quoted. Raises SignatureError."""
     if node is None:
-        raise SignatureError(f"{what} has no type; annotate it, such as `list[int]`")
+        raise SignatureError(f"{what} has no type; annotate it, for example with `list[int]`")
     if isinstance(node, ast.Constant) and isinstance(text := node.value, str):
         try:
             node = ast.parse(text, mode="eval").body

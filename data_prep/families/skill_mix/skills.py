@@ -1,12 +1,12 @@
-"""Skills, tuples of them to ask questions about, and which tuples are held out.
+"""Skills, the tuples of skills that questions are written for, and which tuples are held out.
 
 - skill_tuples: {skills: skills/cpp.txt, k: [1, 2], per_tuple: 5, language: cpp, seed: 1}
 - skill_tuples: {skills: [a.txt, b.txt], exclusions: not_together.json, k: [3], n: 100, held_out: 0.1}
 
-A skills file has one skill a line, `name | description`; `#` starts a comment line. Exclusions are JSON,
-`{"skill": ["skills that it is not paired with"]}`. A row has an id and, in meta, k, skills, descriptions, language,
-split and questions (how many `synthesize` makes of it). `held_out` is a share of the skill pairs; a tuple that holds
-such a pair is held out too, so of larger tuples it is a larger share. Tuples of one skill are all for training.
+A skills file has one skill per line, `name | description`; `#` starts a comment line. Exclusions are JSON,
+`{"skill": ["skills that it is never paired with"]}`. A row has an id and, in meta, k, skills, descriptions, language,
+split and questions (how many `synthesize` writes). `held_out` is a share of the skill pairs; every tuple that contains
+a held-out pair is held out, so the share grows with tuple size. Single-skill tuples are all for training.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ Pair = tuple[str, str]
 SkillTuple = tuple[str, ...]
 SkillsT = TypeVar("SkillsT", bound=SkillTuple)
 
-MOST_TUPLES = 1_000_000  # that are listed
+MOST_TUPLES = 1_000_000  # that may be enumerated
 _EXCLUSIONS = TypeAdapter(dict[str, list[str]])
 
 
 class SkillTuplesParams(Params):
-    """Which skills, how many of them together, and how many questions about each tuple."""
+    """Which skills, the tuple sizes, and the number of questions per tuple."""
 
     skills: Annotated[tuple[str, ...], ONE_OR_MORE] = Field(min_length=1)  # files
     exclusions: str | None = None  # a JSON file
     language: Language
     k: Annotated[tuple[PositiveInt, ...], ONE_OR_MORE] = Field((1, 2), min_length=1)
-    n: PositiveInt | dict[int, PositiveInt] | None = None  # tuples of each k, or by k; all of them where absent
+    n: PositiveInt | dict[int, PositiveInt] | None = None  # tuples per k, or a map from k; default: all
     per_tuple: int = Field(1, ge=1)  # questions
     held_out: float = Field(0.0, ge=0, le=0.9)  # share of skill pairs kept for evaluation
     seed: int = 0
 
 
 class SkillTuples(Step):
-    """Source of one row per tuple."""
+    """Source of a row per tuple."""
 
     kind = "skill_tuples"
     scope = "source"
-    unkeyed: ClassVar[tuple[str, ...]] = ("skills", "exclusions")  # their content is in the fingerprint
+    unkeyed: ClassVar[tuple[str, ...]] = ("skills", "exclusions")  # the files' content is in the fingerprint
     Params = SkillTuplesParams
     params: SkillTuplesParams
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The files by content. Raises DataError for what is wrong in them, before anything runs."""
+        """Content hashes of the files. Raises DataError for errors in them, before anything runs."""
         self._read(base)
         given = self.params.exclusions
         skills = [file_hash(path) for path in self._files(base)]
@@ -86,7 +86,7 @@ class SkillTuples(Step):
     def _read(self, base: Path) -> tuple[dict[str, str], frozenset[Pair]]:
         skills = read_skills(self._files(base))
         if max(self.params.k) > len(skills):
-            raise DataError(f"{self.reads(base)}: {len(skills)} skills, fewer than the {max(self.params.k)} of k")
+            raise DataError(f"{self.reads(base)}: {len(skills)} skills, fewer than k = {max(self.params.k)}")
         given = self.params.exclusions
         return skills, read_exclusions(base / given, skills) if given else frozenset()
 
@@ -95,9 +95,9 @@ class SkillTuples(Step):
 
 
 def read_skills(paths: Sequence[Path]) -> dict[str, str]:
-    """Names of one or more files, in alphabetical order, with their descriptions. Raises DataError naming the line."""
+    """The skills of one or more files in alphabetical order, with descriptions. Raises DataError naming the line."""
     described: dict[str, str] = {}
-    places: dict[str, str] = {}  # of names without case and spacing: two that differ in these would be one in ids
+    places: dict[str, str] = {}  # by name without case and spacing, in which ids do not differ
     for path in paths:
         with os_errors(path):
             try:
@@ -113,23 +113,23 @@ def read_skills(paths: Sequence[Path]) -> dict[str, str]:
                 raise DataError(f"{path}:{number}: {fault}")
             described[name], places[folded] = description, f"{path}:{number}"
     if not described:
-        raise DataError(f"{', '.join(map(str, paths))}: no skill in it; write one a line: `name | description`")
+        raise DataError(f"{', '.join(map(str, paths))}: no skills found; write one per line: `name | description`")
     return dict(sorted(described.items()))
 
 
 def _fault(name: str, description: str, earlier: str | None) -> str:
-    """What is wrong with a line of a skills file, "" if nothing is."""
+    """The error in a line of a skills file, "" if there is none."""
     if not name:
         return "no name before the |; write `name | description`"
     if "," in name or "+" in name:
         return f"{name!r} has a comma or a plus, which separate the skills of a question; rename it"
     if not description:
         return f"{name!r} has no description; write `{name} | what a question about it asks for`"
-    return f"{name!r} stands in {earlier} already; remove one of them" if earlier else ""
+    return f"{name!r} is already in {earlier}; remove one of them" if earlier else ""
 
 
 def read_exclusions(path: Path, names: Iterable[str]) -> frozenset[Pair]:
-    """Pairs of skills that no tuple holds, each in sorted order. Raises DataError for an unknown name."""
+    """Pairs of skills that no tuple may contain, each sorted. Raises DataError for an unknown name."""
     known = set(names)
     try:
         given = _EXCLUSIONS.validate_python(read_json(path), strict=True)
@@ -141,14 +141,14 @@ def read_exclusions(path: Path, names: Iterable[str]) -> frozenset[Pair]:
         if unknown := [excluded for excluded in (name, *others) if excluded not in known]:
             raise DataError(f"{path}: {name}: no skill {unknown[0]!r} in the skills files{nearest(unknown[0], known)}")
         if name in others:
-            raise DataError(f"{path}: {name} excludes itself; leave the skill out of the skills file instead")
+            raise DataError(f"{path}: {name} excludes itself; remove the skill from the skills file instead")
     return frozenset(pair for name, others in given.items() for other in others for pair in pairs_of((name, other)))
 
 
 def tuples(names: Sequence[str], k: int, excluded: frozenset[Pair], n: int | None, seed: int) -> list[SkillTuple]:
-    """Tuples of `k` distinct skills in sorted order, without excluded pairs: all, or `n` that the seed draws.
+    """Sorted tuples of `k` distinct skills without excluded pairs: all, or a seeded sample of `n`.
 
-    Raises DataError where there are too many to list.
+    Raises DataError if there are too many to enumerate.
     """
     if (total := math.comb(len(names), k)) > MOST_TUPLES:
         raise DataError(f"{total:,} tuples of {k} out of {len(names)} skills, more than {MOST_TUPLES:,}: lower k")
@@ -157,23 +157,23 @@ def tuples(names: Sequence[str], k: int, excluded: frozenset[Pair], n: int | Non
 
 
 def held_out_pairs(pairs: Iterable[Pair], share: float, seed: int) -> frozenset[Pair]:
-    """The pairs kept for evaluation: `share` of them, at least one, those whose hash comes first."""
+    """The pairs held out for evaluation: those with the lowest hashes, a `share` of all and at least one."""
     every = set(pairs)
     return frozenset(_drawn(every, max(1, round(share * len(every))), f"held out:{seed}") if share else ())
 
 
 def is_held_out(skills: SkillTuple, pairs: frozenset[Pair]) -> bool:
-    """Whether a tuple holds one of these pairs: of held-out ones it is never trained on, however large it is."""
+    """Whether a tuple contains one of these pairs; such a tuple of any size is never trained on."""
     return not pairs.isdisjoint(pairs_of(skills))
 
 
 def pairs_of(skills: Iterable[str]) -> Iterator[Pair]:
-    """Each two of some skills, in sorted order."""
+    """All pairs of the skills, each sorted."""
     return combinations(sorted(skills), 2)
 
 
 def _drawn(candidates: Iterable[SkillsT], count: int, salt: str) -> list[SkillsT]:
-    """Those whose hashes come first; another salt for another purpose, or what is drawn would be what is held out."""
+    """The candidates with the lowest hashes. Each purpose has its own salt, or it would draw the held-out tuples."""
 
     def rank(skills: SkillsT) -> str:
         return hashlib.sha256(f"{salt}:{json.dumps(skills)}".encode()).hexdigest()

@@ -1,11 +1,11 @@
-"""Questions with tests about tuples of skills, written by a model behind an OpenAI-compatible endpoint.
+"""Synthesises questions with tests for tuples of skills, using a model behind an OpenAI-compatible endpoint.
 
 - synthesize: {model: gpt-4o, base_url: https://api.openai.com/v1, api_key_env: KEY, critic_rounds: 2}
 
-Rows are those of `skill_tuples`; of each come `meta.questions` questions, the second and later ones asked for as
-distinct from those before. A model is asked turn by turn: an exercise, critique, revision, test cases; each is
-checked, sent back once where it cannot be used, and dropped with a reason then. Whether a question is right is for
-`verify_questions` to say.
+Input rows are those of `skill_tuples`; each gives `meta.questions` questions, later ones requested to differ from
+earlier ones. The model writes an exercise, critiques and revises it, and writes test cases, turn by turn. Each reply is
+validated, requested again once if unusable, then dropped with a reason. `verify_questions` checks whether a question is
+correct.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ T = TypeVar("T")
 
 
 class SynthesizeParams(EndpointParams):
-    """Who writes, how it is drawn, and what is asked for; critiques and test cases are drawn greedily."""
+    """The model, its sampling, and what is requested; critiques and test cases are decoded greedily."""
 
-    critic_rounds: int = Field(2, ge=0)  # most rounds of critique and revision, 0 for none
-    cases: int = Field(8, ge=1)  # test cases asked for
-    least_cases: int = Field(5, ge=1)  # and needed
-    lines: str = "10 to 40"  # of a reference solution
+    critic_rounds: int = Field(2, ge=0)  # maximum rounds of critique and revision
+    cases: int = Field(8, ge=1)  # requested test cases
+    least_cases: int = Field(5, ge=1)  # required test cases
+    lines: str = "10 to 40"  # length of a reference solution
     temperature: float = Field(0.8, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(4096, ge=1)  # per reply
@@ -52,18 +52,18 @@ class SynthesizeParams(EndpointParams):
     @model_validator(mode="after")
     def _enough(self) -> Self:
         if self.cases < self.least_cases:
-            raise ValueError(f"cases: {self.cases} asked for, and least_cases {self.least_cases} are needed")
+            raise ValueError(f"cases: {self.cases} is less than least_cases {self.least_cases}")
         return self
 
 
 class Synthesize(EndpointStep):
-    """Tuples to questions, shard by shard."""
+    """Maps tuples to questions."""
 
     kind = "synthesize"
     prompts = "skill_mix"
     needs: ClassVar[tuple[str, ...]] = ("meta",)
     packages: ClassVar[tuple[str, ...]] = ("openai",)
-    shard_rows = 32  # tuples whose conversations go on side by side, and what a kill costs
+    shard_rows = 32  # tuples processed concurrently, and lost by a kill
     shards_at_once = 1
     growth = 64.0
     Params = SynthesizeParams
@@ -71,7 +71,7 @@ class Synthesize(EndpointStep):
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """The client, and threads; they end after the client, which on an error ends what they wait for."""
+        """Open the client and threads. The client closes first: on an error, that ends what the threads wait for."""
         with ThreadPoolExecutor(self.shard_rows) as threads, endpoint(self.params, ctx) as asker:
             yield lambda rows, shard: self._questions(rows, asker, threads)
 
@@ -83,7 +83,7 @@ class Synthesize(EndpointStep):
 
 
 class Unusable(Exception):
-    """A question that comes to nothing."""
+    """A question that is given up."""
 
     def __init__(self, drop: Drop) -> None:
         super().__init__(drop.reason)
@@ -91,7 +91,7 @@ class Unusable(Exception):
 
 
 def _about(row: Row, params: SynthesizeParams, asker: ChatClient) -> list[Row | Drop]:
-    """All questions of one tuple, each distinct from those before it."""
+    """All questions for one tuple, each distinct from the earlier ones."""
     if not set(row["meta"]) >= {"skills", "descriptions", "language", "split", "questions"}:
         why = "rows of `skill_tuples` have skills, descriptions, language, split and questions"
         return [Drop("not a tuple of skills", row["id"], why, bad=True)]
@@ -100,7 +100,7 @@ def _about(row: Row, params: SynthesizeParams, asker: ChatClient) -> list[Row | 
 
 
 class _Author:
-    """Asks for questions about one tuple. chat: the author's so far; of each question only its last draft."""
+    """Requests questions for one tuple. chat: the author's conversation, with only the last draft of each question."""
 
     def __init__(self, meta: dict[str, Any], params: SynthesizeParams, asker: ChatClient) -> None:
         self.params, self.asker, self.meta = params, asker, meta
@@ -111,7 +111,7 @@ class _Author:
         self.chat: list[Message] = []
 
     def question(self, name: str) -> Row | Drop:
-        """One question; of one that is a drop the chat remembers nothing."""
+        """One question; a dropped one is removed from the chat."""
         try:
             return self._question(name)
         except Unusable as problem:
@@ -169,7 +169,7 @@ class _Author:
     def _usable(
         self, key: str, messages: list[Message], temperature: float, read: Callable[[str], T], reason: str
     ) -> T:
-        """What a reply says; one that cannot be used is sent back once. `key` gives the seed. Raises Unusable."""
+        """The parsed reply; an unusable one is requested again once. key: determines the seed. Raises Unusable."""
         params, detail = self.params, ""
         sampling = Sampling(1, temperature, params.top_p, 0, params.max_tokens)
         for turn in (key, f"{key}:repair"):
@@ -179,7 +179,7 @@ class _Author:
             (sample,) = reply
             try:
                 if sample.finish_reason == "length":
-                    raise ReplyError(["it was truncated: be shorter"])
+                    raise ReplyError(["it was truncated: write less"])
                 return read(sample.text)
             except ReplyError as error:
                 detail, repair = str(error), self.prompt("repair", problems=error.problems)

@@ -1,4 +1,4 @@
-"""Source code as tokens; tests in C++ as statements and blocks, and their literals as values."""
+"""Tokenises source code; splits C++ tests into statements and blocks, and evaluates their literals."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 def tokenise(code: str, language: Language) -> list[re.Match[str]]:
-    """Tokens without comments and directives; `lastgroup` is text, number, word or sign."""
+    """Tokens, without comments and directives; `lastgroup` is text, number, word or sign."""
     return [match for match in _TOKEN[language].finditer(code) if not match["skip"]]
 
 
 def cpp_words(source: str) -> list[str]:
-    """C++ tokens; a qualified name is one, and so is a template with its arguments."""
+    """C++ tokens; a qualified name is one token, and so is a template with its arguments."""
     merged: list[str] = []
     depth = 0
     for word in (token.group() for token in tokenise(source, "cpp")):
@@ -52,7 +52,7 @@ def cpp_words(source: str) -> list[str]:
 
 
 def top_level(words: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """(what stands before a block or `;`, the block's tokens) of everything at namespace scope."""
+    """(tokens before a block or `;`, the block's tokens) of each item at namespace scope."""
     head: list[str] = []
     at = 0
     while at < len(words):
@@ -69,7 +69,7 @@ def top_level(words: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def closing(words: Sequence[str], opened: int) -> int:
-    """The place of the bracket that closes the one at `opened`. Raises ValueError without one."""
+    """The index of the bracket that closes the one at `opened`. Raises ValueError if there is none."""
     depth = 0
     for at in range(opened, len(words)):
         depth += _BRACKETS.get(words[at], 0)
@@ -79,7 +79,7 @@ def closing(words: Sequence[str], opened: int) -> int:
 
 
 def split(words: Sequence[str], mark: str) -> list[list[str]]:
-    """Parts between marks outside of brackets; none of nothing."""
+    """The parts between marks outside brackets; none for empty input."""
     parts: list[list[str]] = [[]]
     depth = 0
     for word in words:
@@ -92,7 +92,7 @@ def split(words: Sequence[str], mark: str) -> list[list[str]]:
 
 
 def text_of(literal: str) -> str:
-    """A text or a character: C++'s escapes are Python's but for `?`. Raises ValueError."""
+    """The value of a string or character literal; C++ escapes are Python's except `?`. Raises ValueError."""
     try:
         return str(ast.literal_eval(literal.replace("\\?", "?")))
     except SyntaxError as problem:
@@ -100,7 +100,7 @@ def text_of(literal: str) -> str:
 
 
 def number_of(literal: str) -> int | float:
-    """A number. Raises ValueError."""
+    """The value of a number literal. Raises ValueError."""
     literal = literal.rstrip("uUlL").replace("'", "").lower()
     if literal[:2] in ("0x", "0b"):
         return int(literal, 0)

@@ -1,12 +1,12 @@
-"""Keeps the questions that are valid when run in the rewards' sandbox.
+"""Keeps the questions that pass verification in the rewards' sandbox.
 
 - verify_questions
 - verify_questions: {least_tests: 5, runs: 3, test_cpu_s: 1.0, mutants: 3, killed: 2, workers: 2}
 
-Valid is: the gold passes all tests, every time; no test takes long; an empty solution and a stub of the right
-signature fail; and at least two of three mutants of the gold fail. Times are CPU time, so that a busy machine
-changes no verdict. What is refused is a drop with its reason (`gold fails its tests`, `flaky test`, `mutants survive`
-…) and what showed it; what was found goes into `meta.verified`.
+A question is valid if the gold solution passes all tests in every run, no test is slow, an empty solution and a stub
+with the right signature fail, and at least two of three mutants of the gold fail. Times are CPU times, so that
+verdicts do not depend on the machine's load. An invalid question is dropped with a reason (`gold fails its tests`,
+`flaky test`, `mutants survive` …) and evidence; the results for a valid one are stored in `meta.verified`.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ from rewards.code.suites import Suite, read
 from rewards.errors import NotGraded
 from rewards.sandbox import Sandbox, shared
 
-MOST_TRIED = 12  # mutants of one gold; of C++'s some do not compile
-LEAST_CPU_S = 0.25  # for a mutant's test: programs need some to start
-SLOWER = 10  # times the gold's slowest test that a mutant may take before it counts as one that never ends
+MOST_TRIED = 12  # mutants tried per gold; some C++ mutants do not compile
+LEAST_CPU_S = 0.25  # minimum for a mutant's test: programs need time to start
+SLOWER = 10  # a mutant slower than this multiple of the gold's slowest test counts as non-terminating
 
 
-class Demands(Params):
-    """What a valid question is."""
+class VerifyQuestionsParams(Params):
+    """Requirements for a valid question."""
 
     least_tests: int = Field(5, ge=1)
-    runs: int = Field(3, ge=1, le=20)  # of the gold
-    test_cpu_s: float = Field(1.0, gt=0, le=600)  # the longest that a test of the gold may take
-    mutants: int = Field(3, ge=0, le=10)  # tried at most
-    killed: int = Field(2, ge=0, le=10)  # of so many mutants must fail, in proportion where fewer are made
+    runs: int = Field(3, ge=1, le=20)  # runs of the gold
+    test_cpu_s: float = Field(1.0, gt=0, le=600)  # maximum for a test of the gold
+    mutants: int = Field(3, ge=0, le=10)  # maximum number of mutants
+    killed: int = Field(2, ge=0, le=10)  # mutants that must fail; scaled down if there are fewer mutants
     memory_mb: int = Field(512, ge=16)
-    workers: int | None = Field(None, ge=1)  # processes at once; by default what the executor has
+    workers: int | None = Field(None, ge=1)  # parallel processes; default: the executor's
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.killed > self.mutants:
-            raise ValueError(f"killed: {self.killed} of {self.mutants} mutants cannot be asked for")
+            raise ValueError(f"killed: {self.killed} is more than mutants: {self.mutants}")
         return self
 
 
 class VerifyQuestions(Step):
-    """Questions to valid questions."""
+    """Maps questions to verified questions."""
 
     kind = "verify_questions"
     needs: ClassVar[tuple[str, ...]] = ("references", "tests")
     unkeyed: ClassVar[tuple[str, ...]] = ("workers",)
-    shard_rows = 8  # one takes seconds, and a kill costs the shards in flight
-    Params = Demands
-    params: Demands
+    shard_rows = 8  # a question takes seconds, and a kill loses the shards in flight
+    Params = VerifyQuestionsParams
+    params: VerifyQuestionsParams
 
     def processes(self) -> int | None:
         return self.params.workers
@@ -71,7 +71,7 @@ class VerifyQuestions(Step):
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """See that programs can be run here (isolation, a compiler), once for all shards. Raises DataError."""
+        """Check once for all shards that programs can be run (isolation, compiler). Raises DataError."""
         with reward_errors():
             shared()
         yield lambda rows, shard: [self._judged(row) for row in rows]
@@ -90,29 +90,29 @@ class VerifyQuestions(Step):
         return {**row, "meta": {**row.get("meta", {}), "verified": report}}
 
 
-NOT_VERIFIED = "not verified"  # the sandbox could not say
-TESTS = "the tests: "  # how a problem of the tests begins
+NOT_VERIFIED = "not verified"  # the sandbox could not decide
+TESTS = "the tests: "  # prefix of errors in the tests
 
 
 class _Trial:
-    """One question under its demands. Raises RewardError where this machine cannot run its language."""
+    """The verification of one question. Raises RewardError if this machine cannot run its language."""
 
-    def __init__(self, row: Row, suite: Suite, demands: Demands, engine: Sandbox) -> None:
-        self._row, self._suite, self._demands, self._engine = row, suite, demands, engine
+    def __init__(self, row: Row, suite: Suite, required: VerifyQuestionsParams, engine: Sandbox) -> None:
+        self._row, self._suite, self._required, self._engine = row, suite, required, engine
         self._gold: str = row["references"][0]
-        self._longest = max(2 * demands.test_cpu_s, 2 * LEAST_CPU_S)  # CPU seconds after which a test never ends
+        self._longest = max(2 * required.test_cpu_s, 2 * LEAST_CPU_S)  # CPU seconds, then a test never ends
 
     def report(self) -> dict[str, Any]:
-        """What was found of a valid question. Raises Unfit."""
+        """The results for a valid question. Raises Unfit."""
         tests, slowest = self._of_gold()
-        # Most tests of what is no gold that need more CPU seconds than this never end.
+        # Tests of other programs that need more CPU seconds than this mostly never end.
         short = min(max(LEAST_CPU_S, SLOWER * slowest), self._longest)
         if passed(empty := self._run("", short)):
             raise Unfit("an empty solution passes", f"{len(empty.tests)} of {len(empty.tests)} tests")
         return {"tests": tests, "stub": self._of_stub(short), "mutants": self._of_mutants(short)}
 
     def _run(self, code: str, cpu_s: float, stop_early: bool = False, most_timeouts: int = 0) -> Graded:
-        memory_mb = self._demands.memory_mb
+        memory_mb = self._required.memory_mb
         terms = Terms(cpu_s=cpu_s, memory_mb=memory_mb, stop_early=stop_early, most_timeouts=most_timeouts)
         try:
             return grade_program(code, self._suite, terms, self._engine)
@@ -122,56 +122,56 @@ class _Trial:
             return Graded(compile_error=str(problem))
 
     def _of_gold(self) -> tuple[int, float]:
-        """How many tests there are, and the CPU seconds of the slowest."""
-        demands = self._demands
+        """The number of tests and the CPU seconds of the slowest."""
+        required = self._required
         runs: list[Graded] = []
-        for _ in range(demands.runs):
+        for _ in range(required.runs):
             graded = self._run(self._gold, self._longest, most_timeouts=1)
             if graded.compile_error is not None:
                 whose = "tests do" if graded.compile_error.startswith(TESTS) else "gold does"
                 raise Unfit(f"{whose} not compile", graded.compile_error.removeprefix(TESTS))
             runs.append(graded)
             if any(test.status == "timeout" for test in graded.tests):
-                break  # once more would cost as much and tell nothing new
+                break  # another run would cost as much without new information
         tests = runs[0].tests
         if len({tuple(test.status == "passed" for test in run.tests) for run in runs}) > 1:
             raise Unfit("flaky test", _differing(runs))
         if not passed(runs[0]):
             raise Unfit("gold fails its tests", _failed(tests))
-        if len(tests) < demands.least_tests:
-            raise Unfit("too few tests", f"{len(tests)}, and at least {demands.least_tests} are wanted")
-        # Asserts of one program share processes, so that only their sum is known.
+        if len(tests) < required.least_tests:
+            raise Unfit("too few tests", f"{len(tests)} of at least {required.least_tests}")
+        # Asserts of one program share processes, so only their total time is known.
         slowest = max(max([test.cpu_s for test in run.tests] + [run.run_cpu_s / len(run.tests)]) for run in runs)
-        if slowest > demands.test_cpu_s:
-            limit = demands.test_cpu_s
+        if slowest > required.test_cpu_s:
+            limit = required.test_cpu_s
             raise Unfit("slow test", f"a test of the gold takes {slowest:.2f} s of CPU, more than {limit:g} s")
         return len(tests), round(slowest, 4)
 
     def _of_stub(self, cpu_s: float) -> str:
-        """How it ends, in a few words that are the same every time."""
+        """How the stub fails, as a short deterministic text."""
         meta = self._row.get("meta", {})
         code = stub(self._gold, self._suite.language, str(meta.get("function", "")), str(meta.get("signature", "")))
         if code is None:
-            return "not made"  # no plain function of that name
+            return "not made"  # no plain function with that name
         graded = self._run(code, cpu_s)
         if passed(graded):
             raise Unfit("a stub passes", code[:400])
         return "does not compile" if graded.compile_error is not None else "fails"
 
     def _of_mutants(self, cpu_s: float) -> list[dict[str, Any]]:
-        demands = self._demands
+        required = self._required
         tried: list[tuple[str, bool]] = []
         made = mutants(self._gold, self._suite.language, self._row["id"])
-        for mutant in islice(made, MOST_TRIED if demands.mutants else 0):
+        for mutant in islice(made, MOST_TRIED if required.mutants else 0):
             graded = self._run(mutant.code, cpu_s, stop_early=True)
             if graded.compile_error is None:
                 tried.append((mutant.change, not passed(graded)))
-            if len(tried) == demands.mutants:
+            if len(tried) == required.mutants:
                 break
         killed = sum(died for _, died in tried)
-        if not tried and demands.mutants:
+        if not tried and required.mutants:
             raise Unfit("no mutant to try", "nothing in the gold that a simple mutation changes")
-        if killed * demands.mutants < demands.killed * len(tried):
+        if killed * required.mutants < required.killed * len(tried):
             alive = "; ".join(change for change, died in tried if not died)
             raise Unfit("mutants survive", f"{len(tried) - killed} of {len(tried)} pass all tests: {alive}")
         return [{"change": change, "killed": died} for change, died in tried]

@@ -1,7 +1,7 @@
-"""Asks an OpenAI-compatible endpoint, many requests at a time; each ends as samples or as an outcome.
+"""Concurrent requests to an OpenAI-compatible endpoint; each ends with samples or a typed failure.
 
-HTTP is the openai SDK's. Requests go out in the order in which they were asked for, whichever thread asks, so that the
-endpoint stays busy while an earlier part waits for its slowest reply; all of them run on one event loop, in a thread.
+HTTP is handled by the openai SDK. Requests of all threads are sent in the order of submission, so that the endpoint
+stays busy while an earlier shard waits for its slowest reply. They run on one event loop in its own thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from data_prep.core.step import Drop, Row
-from data_prep.errors import DataError, LimitPassed
+from data_prep.errors import DataError, LimitExceeded
 from data_prep.inference.api.connections import http_client
 from data_prep.inference.api.journal import Journal
 from data_prep.inference.api.keys import NO_KEY
@@ -35,30 +35,30 @@ from data_prep.inference.sampling import Sample, Sampling, prompt_seed
 Watch = Callable[[], Coroutine[Any, Any, None]]
 
 CANCEL_AGAIN_S = 0.5
-FORM_CHECK_S = 10.0  # the first request goes alone for so long: a refusal of its parameters comes at once
+FORM_CHECK_S = 10.0  # how long the first request is sent alone: rejected parameters are reported at once
 CLOSED = "the client was closed: another part of the step has failed"
 
 
 @dataclass
 class ChatClient(Settings):
-    """A client of one model; `with` keeps connections and counts from one call to the next. Threads may share it."""
+    """A thread-safe client for one model; `with` keeps connections and counts between calls."""
 
     concurrency: int = 64
-    longest: int | None = None  # tokens of a completion that the endpoint accepts as max_tokens
-    give_up: int | None = None  # after so many requests in a row that failed in all their tries
-    requests_per_minute: int | None = None  # of each key
+    longest: int | None = None  # largest max_tokens that the endpoint accepts
+    give_up: int | None = None  # stop after this many consecutive requests without a reply
+    requests_per_minute: int | None = None  # per key
     tokens_per_minute: int | None = None
-    window: float = WINDOW_S  # the minute that limits are for
-    journal: Path | None = None  # file that answers are kept in; without one, until the client closes
+    window: float = WINDOW_S  # period of the rate limits
+    journal: Path | None = None  # file for replies; by default temporary
     price: Price | None = None
     spend_cap: float | None = None  # dollars; needs a price
-    rows: int | None = None  # that the step gets in all
-    watch: Watch | None = None  # runs beside the requests; when it raises (a server has died), so do they
+    rows: int | None = None  # total rows of the step
+    watch: Watch | None = None  # runs alongside the requests; its exception (a server died) ends them
 
     def __post_init__(self) -> None:
         self._open: ExitStack | None = None
         self._closed = False
-        self._lock = threading.Lock()  # between asking and closing
+        self._lock = threading.Lock()  # serialises submitting and closing
         urls = [self.base_url] if isinstance(self.base_url, str) else self.base_url
         self._urls = [url.rstrip("/") for url in urls]
 
@@ -74,9 +74,9 @@ class ChatClient(Settings):
                 pace.recall(sent["key"], time.time() - sent["at"], sent["most"])
             self._sender = Sender(self, self._urls, http_client(self._urls), pace, self._spend, self._journal)
             self._watching: asyncio.Task[None] | None = None
-            self._error: BaseException | None = None  # the first of any task, which ends all that threads wait for
+            self._error: BaseException | None = None  # the first error of any task; ends all waits
             self._asked, self._done, self._missed, self._suspects = False, 0, 0, 0
-            self._equal: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of calls on their way
+            self._equal: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of calls in flight
             self._slots = asyncio.Semaphore(1)  # more once `_accept` has been called
             self._loop = asyncio.new_event_loop()
             stack.callback(self._loop.close)
@@ -92,23 +92,23 @@ class ChatClient(Settings):
     ) -> None:
         assert self._open is not None
         with self._open:
-            with self._lock:  # what was asked before ends with the rest, and nothing is asked afterwards
+            with self._lock:  # submitted requests are cancelled, and none is submitted afterwards
                 self._open, self._closed = None, True
                 stopped = asyncio.run_coroutine_threadsafe(self._stop(), self._loop)
             self._spend.report(self._done, None, now=True)
             stopped.result()
 
     async def _stop(self) -> None:
-        """End all tasks, those of threads that wait for replies included."""
+        """Cancel all tasks, including those that threads wait for."""
         self._halt(DataError(CLOSED))
         while pending := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in pending:  # one whose request swallows the cancellation takes the next one
+            for task in pending:  # repeated, since a request may swallow a cancellation
                 task.cancel()
             await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
         await self._sender.http.aclose()
 
     def _halt(self, error: BaseException) -> None:
-        """End all that threads wait for with this error, unless an earlier one has."""
+        """End all waits of threads with this error, unless an earlier one did."""
         if self._error is None:
             self._error = error
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -119,7 +119,7 @@ class ChatClient(Settings):
             self._halt(error)
 
     def run(self, rows: Sequence[Row], sampling: Sampling) -> list[list[Sample] | Drop]:
-        """For each row its samples, in the rows' order, or a Drop. Raises DataError for what cannot succeed."""
+        """Each row's samples, in the rows' order, or a Drop. Raises DataError if no request can succeed."""
         requests = [Request(row["prompt"], prompt_seed(sampling.seed, str(row["id"]))) for row in rows]
         return [
             as_drop(reply, str(row["id"])) if isinstance(reply, Failed) else list(reply)
@@ -127,7 +127,7 @@ class ChatClient(Settings):
         ]
 
     def ask(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
-        """Replies in the order of the requests, whatever the order of arrival. Raises DataError."""
+        """Replies in the order of the requests. Raises DataError."""
         if self._open is None and not self._closed:
             try:
                 with self:
@@ -145,7 +145,7 @@ class ChatClient(Settings):
         except CancelledError:
             raise self._error or DataError(CLOSED) from None
         finally:
-            asked.cancel()  # without effect on what is done
+            asked.cancel()  # no effect if finished
 
     async def _ask(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
         if self._error:
@@ -174,28 +174,28 @@ class ChatClient(Settings):
         return [joined(replies[at : at + parts]) for at in range(0, len(replies), parts)]
 
     def _announce(self, requests: Sequence[Request], sampling: Sampling) -> None:
-        """Print what these and all others will cost, where that is known, and what of the sampling is left out."""
+        """Print the projected cost, if a price is known, and ignored sampling parameters."""
         if ignored := self.form.ignored(sampling):
-            self._sender.warn(f"{', '.join(ignored)}: not sent, the provider does not take it")
+            self._sender.warn(f"{', '.join(ignored)}: not sent: the provider does not support it")
         if self.price is not None:
             calls = [call(self.model, request, sampling, form=self.form) for request in requests]
             self._spend.project([api_call for api_call in calls if self._journal.get(api_call.name) is None], self.rows)
 
     def _count(self, reply: Reply) -> None:
-        """Report progress. Raises LimitPassed when the endpoint seems to be gone, rather than try all the rest."""
+        """Report progress. Raises LimitExceeded if the endpoint seems to be down, instead of trying all requests."""
         self._done += 1
         self._spend.report(self._done, self.rows)
         gone = isinstance(reply, Failed) and reply.failure in PASSING
         self._missed = self._missed + 1 if gone else 0
         if self.give_up and self._missed >= self.give_up and isinstance(reply, Failed):
-            raise LimitPassed(
+            raise LimitExceeded(
                 f"{self._urls[0]}: the last {self._missed:,} requests all failed after {self.tries} tries each; "
-                f"the last: {reply.failure} ({reply.detail}); all answers are kept: "
-                "run the same command again when it is back"
+                f"the last: {reply.failure} ({reply.detail}); all replies are kept: "
+                "rerun the same command when it is back"
             )
 
     async def _complete(self, request: Request, sampling: Sampling, done: int) -> Reply:
-        """All n samples of one request, numbered from `done`; fewer where the rest was filtered or refused."""
+        """All n samples of one request, numbered from `done`; fewer if the rest was filtered or refused."""
         samples: tuple[Sample, ...] = ()
         extended = replace(sampling, n=done + sampling.n)
         async with self._slots:  # first come, first served
@@ -208,13 +208,13 @@ class ChatClient(Settings):
         return reply if isinstance(reply, Failed) and not (samples and is_final(reply)) else samples[: sampling.n]
 
     async def _once(self, api_call: Call) -> Reply:
-        """The reply to a call: the journal's, which may be that of an equal call on its way, or a new one."""
+        """The reply to a call: from the journal (after an equal call in flight), or a new one."""
         lock = self._equal.setdefault(api_call.name, asyncio.Lock())
         async with lock:
             return self._journal.get(api_call.name) or await self._sent(api_call)
 
     async def _sent(self, api_call: Call) -> Reply:
-        """The reply to a call. Raises DataError where the form of all is refused, which the first answer decides."""
+        """The reply to a call. Raises DataError if the first reply shows that all requests will be rejected."""
         if self._sender.accepted:
             return await self._sender.send(api_call)
         timer = self._loop.call_later(FORM_CHECK_S, self._accept)
@@ -223,19 +223,19 @@ class ChatClient(Settings):
             if not isinstance(reply, Failed):
                 self._accept()
             elif reply.failure == "bad_request":
-                # A prompt may be at fault as well, which the provider's words do not show: a second one decides.
+                # The prompt may be the cause, which the provider's message does not show: a second failure decides.
                 self._suspects += 1
                 if self._suspects == 2:
                     raise self._sender.form_refused(reply.detail)
             return reply
         except DataError as error:
-            self._halt(error)  # before another request can take this one's turn
+            self._halt(error)  # before the next request is sent
             raise
         finally:
             timer.cancel()
 
     def _accept(self) -> None:
-        """Let as many requests go at once as `concurrency` says."""
+        """From now on allow `concurrency` requests at once."""
         if not self._sender.accepted:
             self._sender.accepted = True
             for _ in range(self.concurrency - 1):

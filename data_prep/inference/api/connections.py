@@ -1,4 +1,4 @@
-"""Connections to an endpoint, by a proxy where the environment names one."""
+"""Connections to an endpoint, through a proxy if the environment sets one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 
 def http_client(urls: Sequence[str]) -> AsyncClient:
-    """Connections, by a proxy unless they lead to this machine. Raises DataError for a proxy or certificates."""
+    """An HTTP client, with the proxy except for local addresses. Raises DataError for a bad proxy or certificates."""
     from httpx2 import URL, AsyncClient, Limits
 
     own = all(URL(url).host in LOOPBACK for url in urls)
@@ -26,15 +26,15 @@ def http_client(urls: Sequence[str]) -> AsyncClient:
     except ImportError as error:
         raise DataError(
             f"{_variables(PROXIES)}: a SOCKS proxy needs the package socksio, which is not installed: "
-            "name an HTTP proxy, unset the variable, or exempt the endpoint's host by NO_PROXY"
+            "set an HTTP proxy, unset the variable, or exempt the endpoint's host by NO_PROXY"
         ) from error
     except OSError as error:
         where = _variables(("SSL_CERT_FILE", "SSL_CERT_DIR"))
-        raise DataError(f"{where}: no certificates can be read from it ({error.strerror or error})") from error
+        raise DataError(f"{where}: cannot read certificates from it ({error.strerror or error})") from error
     except ValueError as error:
-        raise DataError(f"{_variables(PROXIES)}: not a proxy's address (http://host:port)") from error
+        raise DataError(f"{_variables(PROXIES)}: not a proxy address (http://host:port)") from error
 
 
 def _variables(names: Sequence[str]) -> str:
-    """Names of those environment variables that are set; their values may hold passwords."""
+    """Names of the set environment variables; their values may contain passwords."""
     return ", ".join(name for name in names if os.environ.get(name) or os.environ.get(name.lower())) or names[0]

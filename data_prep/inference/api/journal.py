@@ -1,17 +1,17 @@
-"""What was asked of an endpoint and what it answered, on disk before it counts: a killed step pays for nothing twice.
+"""Journal of requests and replies, on disk before they take effect: a killed step never pays twice for a reply.
 
-A file of JSON lines that only grows, one a step and endpoint (totals.journal_path). It outlives the step: whatever
-changes a step's key, the journals of the same endpoint answer for requests that were answered before. Lines, not a
-database: one write makes one record, a torn one is known by its missing line end, and the answers of many requests go
-to disk by one fdatasync. Records:
+An append-only file of JSON lines per step and endpoint (totals.journal_path). It is kept when the step is removed: when
+a step's key changes, earlier replies are found in the journals of the same endpoint. Lines instead of a
+database: a record is one write, an incomplete record is recognised by its missing line end, and one fdatasync stores
+the replies of many requests. Records:
 
-    {"sent": 7, "at": time, "key": "9f86d081", "most": 2000, "usd": 0.01}   about to be sent: its tokens at most
-    {"free": 7}                                     it failed, and is not billed
-    {"paid": 7, "used": [13, 200], "usd": 0.002}    it was answered to no use
+    {"sent": 7, "at": time, "key": "9f86d081", "most": 2000, "usd": 0.01}   about to be sent; most: maximum tokens
+    {"free": 7}                                     it failed and was not billed
+    {"paid": 7, "used": [13, 200], "usd": 0.002}    it was billed, but the reply is unusable
     {"got": 7, "name": hash, "reply": [[text, finish_reason, tokens, thought]], "used": …, "usd": …}   final
 
-`usd` is left out where the model has no price. What was sent and has no second record may have been answered, unheard:
-it counts as paid, at the most it may have cost.
+`usd` is omitted if the model has no price. A sent request without a second record may have been answered and billed
+without our receiving the reply: it counts with its maximum cost.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _ANSWER = re.compile(rb'\{"got":\d+,"name":"([^"]+)".*\n')  # a line that `note`
 
 
 class Journal:
-    """The journal in a file, open for one process at a time: the step's lock is held. Raises DataError."""
+    """The journal in a file, used by the process that holds the step's lock. Raises DataError."""
 
     def __init__(self, path: Path, recent: float = 0.0) -> None:
-        """`recent` is for how many seconds back `sent` tells."""
+        """recent: how many seconds back `sent` reaches."""
         self.path = path
         self.totals = Totals()
-        self.sent: dict[int, dict[str, Any]] = {}  # records of what was sent a short while ago, by number
-        self._last = 0  # number of a request
-        self._places: dict[str, tuple[int, int, int]] = {}  # descriptor, offset and length of each answer's record
+        self.sent: dict[int, dict[str, Any]] = {}  # recently sent records by number
+        self._last = 0  # number of the last request
+        self._places: dict[str, tuple[int, int, int]] = {}  # descriptor, offset and length of each reply's record
         self._others: list[int] = []  # descriptors of the journals of other steps
-        self._turn = asyncio.Lock()  # of syncs
+        self._turn = asyncio.Lock()  # serialises syncs
         self._end = self._synced = 0
         with os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Journal:
                 if other != path:
                     self._read_other(other)
             self._read(time.time() - recent)
-            os.ftruncate(self._file, self._end)  # of a record that a killed process did not finish
+            os.ftruncate(self._file, self._end)  # an incomplete record of a killed process
 
     def _read(self, since: float) -> None:
         for line, record in whole_lines(self.path):
@@ -65,7 +65,7 @@ class Journal:
                 self.sent[number]["most"] = sum(record["used"])
 
     def _read_other(self, path: Path) -> None:
-        """Index the answers in another step's journal, which may be growing."""
+        """Index the replies in another step's journal, which may be growing."""
         descriptor = os.open(path, os.O_RDONLY)
         self._others.append(descriptor)
         place = 0
@@ -76,7 +76,7 @@ class Journal:
                 place += len(line)
 
     def _take(self, record: Mapping[str, Any], length: int) -> None:
-        """Take in a record that stands at the end of what is known of the file."""
+        """Account for a record at the end of the known part of the file."""
         self.totals.take(record)
         self._last = max(self._last, record.get("sent", 0))
         if "got" in record:
@@ -84,12 +84,12 @@ class Journal:
         self._end += length
 
     def number(self) -> int:
-        """A number for the next request, that none has had."""
+        """A new request number."""
         self._last += 1
         return self._last
 
     def get(self, name: str) -> Reply | None:
-        """The reply to the request of this name, None when there is none yet."""
+        """The reply to the request with this name, None if there is none yet."""
         if name not in self._places:
             return None
         descriptor, offset, length = self._places[name]
@@ -99,7 +99,7 @@ class Journal:
         return tuple(Sample(*fields) for fields in reply)
 
     def note(self, record: Mapping[str, Any]) -> None:
-        """Write a record: it outlives a kill, and may not outlive a power cut."""
+        """Write a record without a sync: it survives a kill, but maybe not a power failure."""
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         data = memoryview(line)
         with os_errors(self.path):
@@ -108,7 +108,7 @@ class Journal:
         self._take(record, len(line))
 
     async def keep(self, record: Mapping[str, Any]) -> None:
-        """Write a record, and return when it is on disk: one sync is for all who have written before it."""
+        """Write a record and return when it is on disk; concurrent writers share a sync."""
         self.note(record)
         end = self._end
         async with self._turn:
@@ -119,13 +119,13 @@ class Journal:
                 self._synced = written
 
     def close(self) -> None:
-        """Write no more."""
+        """Close all files."""
         for descriptor in (self._file, *self._others):
             os.close(descriptor)
 
 
 def reply_json(reply: Reply) -> Any:
-    """A reply as a record holds it."""
+    """A reply in the form of a record."""
     if isinstance(reply, Failed):
         return {"failure": reply.failure, "detail": reply.detail}
     return [

@@ -1,4 +1,4 @@
-"""Where API keys are, and reading them. They live in memory only: no parameter, manifest, log or message holds one."""
+"""Reads API keys. They stay in memory: no parameter, manifest, log or message contains one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Annotated
 from data_prep.core.validation import checked
 from data_prep.errors import DataError
 
-NO_KEY = "none"  # servers of one's own ask for no key; the header is sent nevertheless
+NO_KEY = "none"  # local servers need no key, but the header is sent
 
 
 def key_source(value: str) -> str:
-    """A parameter that says where keys are: they are secrets, and parameters are written down. Raises ValueError."""
+    """Validates a parameter that says where keys are; keys themselves must not be parameters. Raises ValueError."""
     if "/" not in value and not re.fullmatch("[A-Z_][A-Z0-9_]*", value):
         raise ValueError(
-            "must be the name of an environment variable (capitals, digits, _) or the path of a file of keys "
-            "(with a /, such as ./keys.txt); the value is not shown, lest it be a key"
+            "must be the name of an environment variable (capitals, digits, _) or the path of a key file "
+            "(with a /, such as ./keys.txt); the value is not shown, since it may be a key"
         )
     return value
 
@@ -29,7 +29,7 @@ KeySource = Annotated[str | None, checked(key_source)]
 def read_keys(source: str | None, base: Path) -> tuple[str, ...]:
     """Keys from an environment variable's name or, with a `/`, a file with one per line. Raises DataError.
 
-    A key that stands there twice is one key: its limits are the provider's, not the line's.
+    A repeated key counts once: rate limits apply per key, not per line.
     """
     if source is None:
         return ()
@@ -42,12 +42,10 @@ def read_keys(source: str | None, base: Path) -> tuple[str, ...]:
             raise DataError(f"api_key_env: {path} is not UTF-8 at byte {error.start}; write one key per line") from None
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: `~` of an unknown user
             why = f" ({error.strerror})" if isinstance(error, OSError) else ""
-            raise DataError(
-                f"api_key_env names no file of keys that can be read{why}; paths start from {base}"
-            ) from None
+            raise DataError(f"api_key_env: cannot read the key file{why}; relative paths start from {base}") from None
     lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
     if not lines:
-        raise DataError(f"api_key_env: {where} holds no key: set it to one, or write one per line")
+        raise DataError(f"api_key_env: {where} contains no key: set it, or write one key per line")
     if not all(line.isascii() and line.isprintable() for line in lines):
-        raise DataError(f"api_key_env: {where} holds something that is no key: a key is printable ASCII")
+        raise DataError(f"api_key_env: {where} contains an invalid key: keys are printable ASCII")
     return tuple(dict.fromkeys(lines))

@@ -1,4 +1,4 @@
-"""The JSON object in a model's reply, which may stand in a fence or amid words."""
+"""Extracts the JSON object from a model's reply, which may be in a code fence or surrounded by text."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ FENCE = re.compile(r"^```[\w+]*[ \t]*\n(.*?)\n?```[ \t]*$", re.DOTALL | re.MULTI
 
 
 class NoObject(ValueError):
-    """A reply without a JSON object, and why."""
+    """The reply has no JSON object; the message says why."""
 
 
 def found_object(text: str) -> dict[str, Any]:
-    """The JSON object of a reply: alone, in its last fence that holds one, or amid words. Raises NoObject."""
+    """The JSON object of a reply: the whole text, in the last code fence with one, or within text. Raises NoObject."""
     text = text[:MOST_CHARS].strip()
     candidates = [text, *reversed([match.group(1) for match in FENCE.finditer(text)])]
     opened = text.find("{")
     candidates += [text[opened : text.rfind("}") + 1]] if opened >= 0 else []
-    problem = "no JSON object in it"
+    problem = "it contains no JSON object"
     for candidate in candidates:
         if not candidate.lstrip().startswith("{"):
             continue

@@ -1,8 +1,8 @@
 """Per-key rate limiting: picks the key for each request and waits until its limits per minute have room.
 
-A request counts against its key's limits for a minute after it reached the server. When that was is not known here:
-not before it was sent, nor after its answer came. So it counts from the answer, or from `ARRIVAL_S` after sending
-where the answer takes longer than that.
+A request counts against its key's limits for a minute after it reached the server. The client does not know that time,
+only that it is between sending and the reply. So the minute starts with the reply, or `ARRIVAL_S` after sending
+if the reply takes longer.
 """
 
 from __future__ import annotations
@@ -30,41 +30,41 @@ _numbers = itertools.count()
 
 @dataclass(eq=False)
 class Grant:
-    """A request's place in its key's last minute."""
+    """A request's share of its key's limits."""
 
     key: Key
     sent: float
     tokens: int
-    until: float  # counts until then
-    number: int = -1  # of its latest entry in the window
+    until: float  # it counts until this time
+    number: int = -1  # number of its latest entry in the window
 
 
 @dataclass(eq=False)
 class Key:
-    """One key, and what it has been used for in the last minute."""
+    """One key and its use within the last minute."""
 
     secret: str
-    name: str  # tells keys apart where the key itself must not stand
-    used: float = -1.0  # when it was used last
-    cooling: float = 0.0  # not to be used before
-    cooled: float = 0.0  # when it was last told to cool down
-    strikes: int = 0  # refusals for its rate since its last answer
-    works: bool = False  # a request with it was answered
+    name: str  # identifies the key where the key itself must not appear
+    used: float = -1.0  # time of last use
+    cooling: float = 0.0  # not used before this time
+    cooled: float = 0.0  # time of the last rate limit
+    strikes: int = 0  # rate limits since the last reply
+    works: bool = False  # a request with it succeeded
     requests: int = 0
     tokens: int = 0
     window: list[tuple[float, int, Grant]] = field(
         default_factory=list
-    )  # a heap of ends; all but a grant's last are stale
+    )  # heap of end times; only a grant's last entry is valid
 
     def enter(self, grant: Grant) -> None:
-        """Count a request until its end."""
+        """Count a request until its end time."""
         self.requests += 1
         self.tokens += grant.tokens
         grant.number = next(_numbers)
         heapq.heappush(self.window, (grant.until, grant.number, grant))
 
     def leave(self, now: float) -> None:
-        """Forget what is over a minute old."""
+        """Remove requests whose minute is over."""
         while self.window and self.window[0][0] <= now:
             _, number, grant = heapq.heappop(self.window)
             if number == grant.number:
@@ -73,7 +73,7 @@ class Key:
 
 
 class Pace:
-    """The keys of a client, and their limits: of each key, per minute."""
+    """The keys of a client and their limits per key and minute."""
 
     def __init__(
         self,
@@ -92,9 +92,9 @@ class Pace:
         self._why = ""
 
     async def acquire(self, tokens: int) -> Grant:
-        """A key that may be used for a request of at most so many tokens now. Raises DataError when no key is left."""
-        tokens = int(min(tokens, self._tokens))  # what no limit admits goes alone: it is for the server to refuse
-        async with self._turn:  # first come, first served: small requests do not overtake a large one for ever
+        """Wait for a key with room for a request of at most `tokens` tokens. Raises DataError if no key is left."""
+        tokens = int(min(tokens, self._tokens))  # a request above the limit is sent alone: the server decides
+        async with self._turn:  # first come, first served: small requests must not starve a large one
             while self.keys:
                 now = time.monotonic()
                 ready = {key: self._ready(key, tokens, now) for key in self.keys}
@@ -109,10 +109,10 @@ class Pace:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(ready[key] - now):
                         await self._changed.wait()
-            raise DataError(f"the API key was refused{self._why}; check api_key_env")
+            raise DataError(f"the API key was rejected{self._why}; check api_key_env")
 
     def _ready(self, key: Key, tokens: int, now: float) -> float:
-        """When the key may next be tried for a request of so many tokens: now or before it, if it may go."""
+        """When the key can next be tried for a request of `tokens` tokens; not after `now` if it has room."""
         if key.cooling > now:
             return key.cooling
         key.leave(now)
@@ -120,9 +120,9 @@ class Pace:
         return key.window[0][0] if full and key.window else 0.0
 
     def settle(self, grant: Grant, tokens: int | None = None) -> None:
-        """An answer came, or an error: the request has reached the server by now, and took so many tokens."""
+        """A reply or an error arrived: the minute starts now at the latest, with `tokens` as the actual use."""
         key, now = grant.key, time.monotonic()
-        if self._limited and grant.until > now:  # it still counts
+        if self._limited and grant.until > now:  # still counting
             key.requests -= 1
             key.tokens -= grant.tokens
             grant.until = min(grant.until, now + self._window)
@@ -131,28 +131,28 @@ class Pace:
         self._changed.set()
 
     def served(self, grant: Grant) -> None:
-        """Reset the key's back-off after an answer."""
+        """Reset the key's back-off after a reply."""
         grant.key.works = True
         if grant.sent >= grant.key.cooled:
             grant.key.strikes = 0
 
     def cool(self, grant: Grant, wait: float | None) -> None:
-        """The key was refused for its rate: it rests as long as the server asks, or longer each time."""
+        """The key was rate-limited: pause it for `wait` as the server asked, or with exponential back-off."""
         key, now = grant.key, time.monotonic()
-        if grant.sent >= key.cooled:  # what was sent before says nothing new
+        if grant.sent >= key.cooled:  # requests sent before the last rate limit do not count again
             key.strikes, key.cooled = key.strikes + 1, now
         rest = backed_off(min(self._first_wait * 2 ** (key.strikes - 1), LONGEST_WAIT_S), wait)
         key.cooling = max(key.cooling, now + rest)
 
     def refuse(self, key: Key, why: str = "") -> None:
-        """The key is not used again. `why`: the provider's words."""
+        """Stop using a key. why: the provider's message."""
         self._why = f" ({why})" if why else ""
         if key in self.keys:
             self.keys.remove(key)
             self._changed.set()
 
     def recall(self, name: str, ago: float, tokens: int) -> None:
-        """Count what an earlier process sent with a key, so many seconds ago."""
+        """Count a request that an earlier process sent with a key `ago` seconds ago."""
         sent = time.monotonic() - ago
         for key in self.keys if self._limited else ():
             if key.name == name:
@@ -160,14 +160,14 @@ class Pace:
 
 
 def backed_off(longest: float, asked: float | None) -> float:
-    """Seconds to wait: half of `longest` to all of it, beside at least what the server asked for.
+    """Seconds to wait: between half of `longest` and `longest`; if the server asked for a time, that plus jitter.
 
-    At random, so that clients that failed together do not come back together.
+    Random, so that clients that failed together do not retry together.
     """
     spread = random.uniform(longest / 2, longest)  # noqa: S311 - no secret depends on it
     return spread if asked is None else asked + spread - longest / 2
 
 
 def key_name(secret: str) -> str:
-    """Eight hex digits that tell a key from others and say nothing of it."""
+    """Eight hex digits that identify a key without revealing it."""
     return hashlib.sha256(secret.encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""What models behind paid endpoints cost: the lines of configs/prices.yaml."""
+"""Prices of models behind paid endpoints (configs/prices.yaml)."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Price(BaseModel):
     source: str
 
     def usd(self, prompt: int, completion: int) -> float:
-        """What so many tokens cost."""
+        """The cost of a request in dollars."""
         return (prompt * self.input + completion * self.output) / MILLION
 
 
 def find_price(model: str, path: Path = PRICES) -> Price | None:
-    """A model's price, None when it has no line. Raises DataError for a file that holds no prices."""
+    """A model's price, None if it is not listed. Raises DataError for an invalid file."""
     prices = read_models(path, Price)
     return prices.get(model) or prices.get(VERSION.sub("", model))
 
 
 def need_price(model: str) -> Price:
-    """A model's price. Raises ValueError when it has none."""
+    """A model's price. Raises ValueError if it has none."""
     price = find_price(model)
     if price is None:
         near = nearest(model, read_models(PRICES, Price))

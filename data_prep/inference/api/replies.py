@@ -1,8 +1,8 @@
-"""What comes back from an endpoint: samples, or why there are none; and what it is billed as.
+"""Parses responses of an endpoint into samples or typed failures, and the billed tokens.
 
-Nothing that failed is ever returned as text. `PASSING` failures may pass and are tried again; the others are the
-request's own. HTTP and its errors are the SDK's; the SDK does not validate a body, so that is done here: leniently,
-since an answer is paid for however oddly the details beside it are written.
+A failure is never returned as text. `PASSING` failures are transient and retried; the others are caused by the
+request. HTTP and its errors are handled by the SDK. The SDK does not validate bodies, so that is done here: leniently,
+since a reply is paid for even if other fields are malformed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Failure = Literal[
     "connection",
     "malformed",
     "bad_request",
-    "forbidden",  # this prompt, by a key that is in order
+    "forbidden",  # this prompt; the key is valid
     "content_filter",
     "refusal",
     "too_long",
@@ -51,7 +51,7 @@ FINISH = {word: reason for reason, words in _TABLES["finish_reason"].items() for
 
 @dataclass(frozen=True)
 class Failed:
-    """Why a request has no samples. `wait` is what the server asked for, in seconds."""
+    """Why a request has no samples. wait: seconds that the server asked to wait."""
 
     failure: Failure
     detail: str = ""
@@ -63,7 +63,7 @@ Reply = tuple[Sample, ...] | Failed
 
 @dataclass(frozen=True)
 class Answer:
-    """A body of status 200, read. usage: billed tokens of prompt and completion. model: as the endpoint calls it."""
+    """A parsed body of status 200. usage: billed prompt and completion tokens. model: the endpoint's name for it."""
 
     reply: Reply
     usage: tuple[int, int] | None = None
@@ -71,14 +71,14 @@ class Answer:
 
 
 def is_too_long(words: str) -> bool:
-    """Whether a provider's words say that a prompt leaves no room for an answer."""
+    """Whether a provider's message says that the prompt leaves no room for a completion."""
     others_left_out = OTHER_LIMIT.sub("", words)
     return bool(NO_ROOM.search(words)) or all(kind.search(others_left_out) for kind in TOO_LONG)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error, in the provider's own words. `param`: the parameter that it names as the cause."""
+    """An error response. words: the provider's message. param: the parameter that it names as the cause."""
 
     status: int
     words: str
@@ -86,7 +86,7 @@ class Refusal:
     param: str = ""
 
     def failed(self, wait: float | None = None) -> Failed:
-        """What it means for the request; `wait` as the server asks."""
+        """The request's failure. wait: seconds that the server asked to wait."""
         if self.status == 429:
             return Failed("rate_limited", self.words, wait)
         if self.status in (408, 409) or self.status >= 500:
@@ -100,12 +100,12 @@ class Refusal:
 
     @property
     def is_about_the_key(self) -> bool:
-        """Whether no request with this key can succeed; a status of 403 may also be about one prompt."""
+        """Whether no request with this key can succeed; status 403 may also concern a single prompt."""
         return self.status in (401, 402) or self.code == "insufficient_quota"
 
     @property
     def is_about_the_form(self) -> bool:
-        """Whether the request's parameters or model are named as the cause: no request of the same form can succeed."""
+        """Whether parameters or model are named as the cause, so that no request of this form can succeed."""
         if self.status == 404 or (self.param and not self.param.startswith(("messages", "prompt", "input"))):
             return True
         text = f"{self.code} {self.words}"
@@ -115,24 +115,24 @@ class Refusal:
 
 
 def read_answer(content: bytes) -> Answer:
-    """The reply in a body of status 200, and its usage where the body says it. Odd fields count as missing."""
+    """The reply in a body of status 200, and its usage if given. Malformed fields count as missing."""
     text = content.decode("utf-8-sig", "replace")
     try:
-        body = json.loads(text, strict=False)  # some servers leave line ends in strings as they are
+        body = json.loads(text, strict=False)  # some servers do not escape newlines in strings
         if isinstance(body, dict):
             return _answer(body)
-        problem = f"not an object but {type(body).__name__}"
+        problem = f"expected an object, got {type(body).__name__}"
     except (ValueError, RecursionError) as error:
         problem = f"not JSON: {error}"
     words = text.strip()[:100].replace("\n", " ")
-    return Answer(Failed("malformed", f"{problem}; the body begins {words!r}"))
+    return Answer(Failed("malformed", f"{problem}; the body starts with {words!r}"))
 
 
 def _answer(body: Mapping[str, Any]) -> Answer:
     usage, model = _object(body.get("usage")), body.get("model")
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     used = None
-    if prompt is not None and completion is not None:  # xAI and Gemini count reasoning in the total only
+    if prompt is not None and completion is not None:  # xAI and Gemini count reasoning only in the total
         used = prompt, max(completion, (_count(usage.get("total_tokens")) or 0) - prompt)
     return Answer(_reply(body, completion), used, model if isinstance(model, str) else None)
 
@@ -142,7 +142,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens, None for what is none."""
+    """A token count, None if it is invalid."""
     try:
         count = math.ceil(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -151,17 +151,17 @@ def _count(value: Any) -> int | None:
 
 
 def _reply(body: Mapping[str, Any], completion_tokens: int | None) -> Reply:
-    """Samples. Choices that were filtered or refused are left out where others are usable."""
+    """The samples. Filtered or refused choices are skipped if others are usable."""
     choices = [_object(choice) for choice in body["choices"]] if isinstance(body.get("choices"), list) else []
     if problem := body.get("error") or next((choice["error"] for choice in choices if choice.get("error")), None):
         return _error_in_body(problem)
     if not choices:
-        return _error_in_body(body) if _words(body) else Failed("malformed", "no choices in it")
+        return _error_in_body(body) if _words(body) else Failed("malformed", "no choices")
     return joined([_sample(choice, completion_tokens if len(choices) == 1 else None) for choice in choices])
 
 
 def joined(parts: Sequence[Reply]) -> Reply:
-    """One reply of several, a failure where one may be asked again or all were refused or filtered."""
+    """Several replies as one; a failure if one can be retried, or if all were refused or filtered."""
     failures = [part for part in parts if isinstance(part, Failed)]
     samples = tuple(sample for part in parts if not isinstance(part, Failed) for sample in part)
     again = next((failure for failure in failures if not is_final(failure)), None)
@@ -169,7 +169,7 @@ def joined(parts: Sequence[Reply]) -> Reply:
 
 
 def _sample(choice: Mapping[str, Any], completion_tokens: int | None) -> Reply:
-    """A choice as a sample. One without text is final, unless it was interrupted or nothing explains it."""
+    """A choice as a sample. An empty choice is final unless it was interrupted or is unexplained."""
     message, given = _object(choice.get("message")), choice.get("finish_reason")
     reason = given.casefold() if isinstance(given, str) and given else "unknown"
     reason = FINISH.get(reason, reason)
@@ -177,14 +177,14 @@ def _sample(choice: Mapping[str, Any], completion_tokens: int | None) -> Reply:
     refusal = refusal or _one_line(message.get("refusal") or "")
     if reason in ("content_filter", "refusal"):
         return Failed("content_filter" if reason == "content_filter" else "refusal", refusal)
-    if INTERRUPTED.search(reason) and (text or reason != "abort"):  # an abort before the first word is a refusal
-        return Failed("server_error", f"the answer was interrupted: finish_reason {given}")
+    if INTERRUPTED.search(reason) and (text or reason != "abort"):  # an abort without text is a refusal
+        return Failed("server_error", f"the completion was interrupted: finish_reason {given}")
     thought = thought or _thought(message)
     if not text.strip():
         if refusal:
             return Failed("refusal", refusal)
         if message.get("tool_calls") or message.get("function_call"):
-            return Failed("refusal", "it called a tool instead of answering")
+            return Failed("refusal", "a tool call instead of an answer")
         if reason not in ("stop", "length", "unknown") and not thought:
             return Failed("refusal", f"a choice without text, finish_reason {given}")
         if not isinstance(message.get("content"), str | list) and reason != "length" and not thought:
@@ -194,12 +194,12 @@ def _sample(choice: Mapping[str, Any], completion_tokens: int | None) -> Reply:
 
 
 def _encodable(text: str) -> str:
-    """The text with a replacement character in place of half a surrogate pair."""
+    """The text with lone surrogates replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _thought(fields: Mapping[str, Any]) -> str:
-    """The thought in a field of a message or part, whatever its name and shape; "" for one that is encrypted."""
+    """The thought in a field of a message or part, under any known name and type; "" if it is encrypted."""
     with suppress(Unfit):
         return thought_of(fields)
     return ""
@@ -222,7 +222,7 @@ def _parts(content: Any) -> tuple[str, str, str]:
 
 
 def _error_in_body(problem: Any) -> Failed:
-    """An error that came with status 200: its code stands for the status, where it has one."""
+    """An error with status 200: its code, if any, is used as the status."""
     refusal = read_refusal(500, problem)
     if re.fullmatch("[45][0-9]{2}", refusal.code):
         refusal = replace(refusal, status=int(refusal.code))
@@ -234,21 +234,21 @@ def _error_in_body(problem: Any) -> Failed:
 
 
 def read_refusal(status: int, body: Any) -> Refusal:
-    """An error's status and body (parsed JSON, or text), whoever wrote it."""
+    """Parse an error's status and body (JSON or text) from any provider."""
     error = body[0] if isinstance(body, list) and body else body
     error = (error.get("error") or error) if isinstance(error, dict) else error
     if not isinstance(error, dict):
         return Refusal(status, _one_line(error))
     words = _words(error) or error
     metadata = error.get("metadata")
-    if isinstance(metadata, dict):  # OpenRouter: what the provider behind it answered, or why a prompt was flagged
+    if isinstance(metadata, dict):  # OpenRouter: the upstream error, or why a prompt was flagged
         words = f"{words} ({metadata.get('raw') or metadata.get('reasons') or json.dumps(metadata)})"
     code, param = error.get("code") or error.get("type"), error.get("param")
     return Refusal(status, _one_line(words), str(code or ""), param if isinstance(param, str) else "")
 
 
 def _words(error: Mapping[str, Any]) -> Any:
-    """What says in an error what is wrong, at its top or within one of its objects; None without such a field."""
+    """The message in an error, at top level or in a nested object; None if there is none."""
     given = {name.casefold().replace("_", ""): value for name, value in error.items() if value}
     for name in ("message", "errormessage", "detail", "details", "msg", "errormsg", "statusmsg", "error", "errors"):
         if name in given:
@@ -262,7 +262,7 @@ def _one_line(words: Any) -> str:
 
 
 def is_same_model(asked: str, answered: str) -> bool:
-    """Whether an endpoint that calls itself `answered` is the one asked for: it may add or leave off owner and date."""
+    """Whether the model named in a reply is the requested one; owner and date may be added or omitted."""
     (name, version), (other, others) = _name_and_version(asked), _name_and_version(answered)
     return name == other and (version == others or version in ("", "latest") or not others)
 
@@ -274,12 +274,12 @@ def _name_and_version(model: str) -> tuple[str, str]:
 
 
 def is_final(reply: Reply) -> bool:
-    """Whether an answer is kept and not asked for again: samples, or that the content was refused."""
+    """Whether a reply is stored and never requested again: samples, or a refusal of the content."""
     return not isinstance(reply, Failed) or reply.failure in ("content_filter", "refusal")
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds that a response asks to wait (RFC 9110, 10.2.3: seconds or a date), at most five minutes."""
+    """Seconds to wait by the response's headers (RFC 9110, 10.2.3: seconds or a date), at most five minutes."""
     finer = headers.get("retry-after-ms")  # OpenAI's
     text = headers.get("retry-after", "") if finer is None else finer
     try:
@@ -289,7 +289,7 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
             seconds = parsedate_to_datetime(text).timestamp() - (time.time() if now is None else now)
         except (ValueError, TypeError, OverflowError):
             return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if seconds == seconds else None  # NaN is no number
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if seconds == seconds else None  # not NaN
 
 
 def as_drop(failed: Failed, row_id: str) -> Drop:

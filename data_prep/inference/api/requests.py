@@ -1,4 +1,4 @@
-"""What is asked of an endpoint: a request's body, the name it is found by, and the most tokens it may take."""
+"""Requests to an endpoint: body, name (the cache key), and an upper bound on the tokens."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from data_prep.core.fingerprint import canonical
 from data_prep.inference.api.providers import Form
 from data_prep.inference.sampling import Sampling
 
-MESSAGE_TOKENS = 16  # a role, its marks, a name: more than any chat template known to us puts around a message
+MESSAGE_TOKENS = 16  # role, control tokens, name: an upper bound for known chat templates
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt as chat messages, and the seed of its samples. Equal requests are one: asked, and paid, once."""
+    """One prompt as chat messages, and the seed of its samples. Equal requests are sent, and paid, once."""
 
     messages: Sequence[Mapping[str, Any]]
     seed: int
@@ -25,8 +25,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP request: its body, its name (a hash of all that determines the answer, 64 hex digits), and the most
-    tokens of prompt and completions that it may be billed for."""
+    """One HTTP request: its body, its name (a hash of everything that determines the reply, 64 hex digits), and the
+    maximum of billed prompt and completion tokens."""
 
     body: bytes
     name: str
@@ -39,18 +39,18 @@ class Call:
 
 
 def call(model: str, request: Request, sampling: Sampling, done: int = 0, form: Form | None = None) -> Call:
-    """The call for the samples of a request that are left when `done` of them are there."""
+    """The call for the remaining samples of a request after the first `done`."""
     left, seed = sampling.n - done, (request.seed + done) % 2**31
     values: dict[str, Any] = {"n": left, "seed": seed}
     values |= {name: getattr(sampling, name) for name in ("temperature", "top_p", "max_tokens")}
     if sampling.stop:
         values["stop"] = list(sampling.stop)
     if sampling.top_k:
-        values["top_k"] = sampling.top_k  # not OpenAI's; vLLM and most other servers know it
+        values["top_k"] = sampling.top_k  # not in OpenAI's API; supported by vLLM and most other servers
     form = form or Form()
     body = {**form.body(values), "model": model, "messages": list(request.messages)}
     sent = canonical(body)
-    # Where no seed is sent, it still keeps the samples of one prompt apart.
+    # Even if no seed is sent, it distinguishes the samples of one prompt.
     name = hashlib.sha256(canonical({**body, "seed": seed}) if "seed" in form.omit else sent).hexdigest()
     samples = 1 if "n" in form.omit else left
     prompt_tokens = most_tokens(request.messages) + (len(canonical(form.extra_body)) if form.extra_body else 0)  # tools
@@ -58,13 +58,13 @@ def call(model: str, request: Request, sampling: Sampling, done: int = 0, form: 
 
 
 def most_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
-    """A bound on a prompt's tokens: no token is shorter than a byte. (English has about four bytes to a token.)"""
+    """An upper bound on a prompt's tokens: a token has at least one byte (in English about four)."""
     texts = (message["content"].encode("utf-8", "surrogatepass") for message in messages)
     return sum(len(text) + MESSAGE_TOKENS for text in texts) + MESSAGE_TOKENS
 
 
 def _most_answered(max_tokens: int, extra: Mapping[str, Any]) -> int:
-    """A bound on a completion's tokens: the largest limit, a further field's too, and budgets of thoughts on top."""
+    """An upper bound on a completion's tokens: the largest limit in the request, plus thinking budgets."""
     limits, budget = [max_tokens], 0
     objects = [extra]
     for fields in objects:

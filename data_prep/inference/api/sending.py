@@ -1,4 +1,4 @@
-"""Sends one call to an endpoint until it has an outcome: limits of each key, the spend cap, retries, the journal."""
+"""Sends one call to an endpoint until it has an outcome: rate limits, spend cap, retries, journal."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
     from openai import APIStatusError, AsyncOpenAI
 
-REST_S = 10.0  # of a replica that refused a connection, before it is asked again
-RATE_PATIENCE = 2  # tries of each key that end in 429, to one of others: limits by the minute take minutes
+REST_S = 10.0  # pause of a replica after a failed connection
+RATE_PATIENCE = 2  # factor on `tries` for 429: per-minute limits take minutes to clear
 
 
 @dataclass
 class Settings:
-    """An endpoint, and how one call to it is sent."""
+    """An endpoint, and how calls are sent to it."""
 
-    base_url: str | Sequence[str]  # several are replicas of one server: each request goes to the least busy
+    base_url: str | Sequence[str]  # several: replicas, of which each request goes to the least busy
     model: str
     api_keys: Sequence[str] = ()
-    timeout: float = 600.0  # seconds for one attempt, all of it: a trickle counts as silence
+    timeout: float = 600.0  # seconds for a whole attempt, however slowly data arrives
     tries: int = 6
     form: Form = field(default_factory=Form)
-    exact_model: bool = False  # another model's name in a reply ends the run
+    exact_model: bool = False  # fail if a reply names another model
     first_wait: float = FIRST_WAIT_S
-    name: str = "endpoint"  # of the step, for what is printed about its cost
+    name: str = "endpoint"  # of the step, for messages
 
 
 @dataclass
@@ -53,14 +53,14 @@ class Sender:
     pace: Pace
     spend: Spend
     journal: Journal
-    accepted: bool = False  # whether an answer has shown that the form of requests is accepted
+    accepted: bool = False  # whether a reply has shown that the request format is accepted
     _warned: set[str] = field(default_factory=set)
     _busy: Counter[str] = field(default_factory=Counter)
-    _rests: dict[str, float] = field(default_factory=dict)  # until when, on the monotonic clock
+    _paused_until: dict[str, float] = field(default_factory=dict)  # by url, on the monotonic clock
     _sdks: dict[tuple[str, str], AsyncOpenAI] = field(default_factory=dict)
 
     def _sdk(self, key: Key, url: str) -> AsyncOpenAI:
-        """The SDK's client for a key; it neither retries nor times out by itself."""
+        """The SDK's client for a key, with its own retries and timeouts disabled."""
         from openai import AsyncOpenAI
 
         if (url, key.name) not in self._sdks:
@@ -73,14 +73,14 @@ class Sender:
         return self._sdks[url, key.name]
 
     async def send(self, call: Call) -> Reply:
-        """The reply to a call, tried again where its failure may pass. Raises DataError, and LimitPassed at the cap."""
+        """The reply to a call; transient failures are retried. Raises DataError, and LimitExceeded at the spend cap."""
         wait, failures, refusals = self.settings.first_wait, 0, 0
         patience = RATE_PATIENCE * self.settings.tries * len(self.pace.keys)
         while True:
             reply = await self._attempt(call)
             if not isinstance(reply, Failed) or reply.failure not in PASSING:
                 return reply
-            if reply.failure == "rate_limited":  # the key rests, and there may be others
+            if reply.failure == "rate_limited":  # the key is paused; another may be free
                 refusals += 1
                 if refusals >= patience:
                     return reply
@@ -92,7 +92,7 @@ class Sender:
             wait = min(2 * wait, LONGEST_WAIT_S)
 
     async def _attempt(self, call: Call) -> Reply:
-        """Send a call once, when limits and cap allow it, and write down its outcome."""
+        """Send a call once, when limits and cap allow it, and record its outcome."""
         from openai import APIConnectionError, APIStatusError
 
         most = self.spend.most(call)
@@ -107,7 +107,7 @@ class Sender:
             try:
                 answer = await self._post(call, grant.key)
             except TimeoutError:
-                return Failed("timeout", f"no answer within {self.settings.timeout:g} s")
+                return Failed("timeout", f"no reply within {self.settings.timeout:g} s")
             except APIStatusError as error:
                 self.pace.settle(grant)
                 self.journal.note({"free": number})
@@ -137,28 +137,28 @@ class Sender:
             return reply
 
     async def _post(self, call: Call, key: Key) -> Response:
-        """The response to a call, of the least busy replica. Raises TimeoutError and the SDK's errors.
+        """The response of the least busy replica. Raises TimeoutError and the SDK's errors.
 
-        A replica whose connection failed is passed over for REST_S, while there is another.
+        A replica whose connection failed is skipped for REST_S while there is another.
         """
         from httpx2 import Response
         from openai import APIConnectionError
 
         now = time.monotonic()
-        ready = [url for url in self.urls if self._rests.get(url, now) <= now] or self.urls
+        ready = [url for url in self.urls if self._paused_until.get(url, now) <= now] or self.urls
         url = min(ready, key=self._busy.__getitem__)
         self._busy[url] += 1
         try:
             async with asyncio.timeout(self.settings.timeout):  # wait_for swallows a cancellation that meets an error
                 return await self._sdk(key, url).post("/chat/completions", cast_to=Response, content=call.body)
         except APIConnectionError:
-            self._rests[url] = time.monotonic() + REST_S
+            self._paused_until[url] = time.monotonic() + REST_S
             raise
         finally:
             self._busy[url] -= 1
 
     def _not_answered(self, error: APIStatusError, grant: Grant) -> Failed:
-        """The failure that an error status stands for. Raises DataError for what no other request would change."""
+        """The failure for an error status. Raises DataError if all other requests would fail as well."""
         body, key = error.body if error.body is not None else error.response.text, grant.key
         refusal = replies.read_refusal(error.status_code, body)
         failed = refusal.failed(replies.retry_after(error.response.headers))
@@ -167,9 +167,7 @@ class Sender:
             self.pace.refuse(key, f"{refusal.status} {self._hide(refusal.words)}")
             failed = Failed("rate_limited", "another key is tried")
         elif refusal.status == 404:
-            raise DataError(
-                f"{self.urls[0]}: no model {self.settings.model!r} there, or no such path ({failed.detail})"
-            )
+            raise DataError(f"{self.urls[0]}: unknown model {self.settings.model!r}, or wrong path ({failed.detail})")
         if failed.failure == "rate_limited":
             self.pace.cool(grant, failed.wait)
         elif failed.failure == "bad_request" and not self.accepted and refusal.is_about_the_form:
@@ -177,20 +175,20 @@ class Sender:
         return failed
 
     def form_refused(self, words: str) -> DataError:
-        """The error for when no request of this form is answered."""
+        """The error for a request format that is always rejected."""
         return DataError(
-            f"{self.urls[0]} refuses the form of the requests: {words}; the rest was not sent: check model, and change "
+            f"{self.urls[0]} rejects the requests: {words}; no more were sent: check model, or change the "
             "parameters by provider, rename, omit or extra_body"
         )
 
     def _check_model(self, answered: str | None) -> None:
-        """Warn once of each other model that answers. Raises DataError where none may."""
+        """Warn once about each other model that replies. Raises DataError if that is not allowed."""
         model = self.settings.model
         if not answered or replies.is_same_model(model, answered):
             return
         if self.settings.exact_model:
-            raise DataError(f"{self.urls[0]}: {answered[:100]!r} answered, {model!r} was asked (model_name: exact)")
-        self.warn(f"{answered[:100]!r} answers for {model!r}")
+            raise DataError(f"{self.urls[0]}: {answered[:100]!r} replied instead of {model!r} (model_name: exact)")
+        self.warn(f"{answered[:100]!r} replies instead of {model!r}")
 
     def warn(self, text: str) -> None:
         """Print a warning, once."""
@@ -199,7 +197,7 @@ class Sender:
             print(f"{self.settings.name}: {self.urls[0]}: {text}", file=sys.stderr)
 
     def _hide(self, text: str) -> str:
-        """Text from the server, which may repeat a key, or parts of it around asterisks."""
+        """The server's text without keys, which it may repeat, also partly masked by asterisks."""
         for secret in self.settings.api_keys:
             text = text.replace(secret, "***")
         return " ".join("***" if "**" in word else word for word in text.split(" "))
