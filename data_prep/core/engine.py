@@ -112,7 +112,7 @@ def _complete(job: Job, progress: Progress) -> Manifest:
         if any(example["detail"] for examples in stats.examples.values() for example in examples):
             why += f"; for example {_example(stats)}"
         origin = f" from {read}" if (read := step.reads(job.base)) else ""
-        raise DataError(f"step {job.name!r} leaves no rows of {stats.rows_in:,}{origin}{why}")
+        raise DataError(f"step {job.name!r} keeps none of {stats.rows_in:,} rows{origin}{why}")
     return _write_manifest(job, stats)
 
 

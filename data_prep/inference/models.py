@@ -1,4 +1,4 @@
-"""What a `model` parameter names, a folder on this machine or a model on the Hub, and its identity."""
+"""Resolves a `model` parameter (a local folder or a Hub id) and its identity."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from data_prep.errors import DataError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-DECIDING = (*WEIGHTS, "*.json", "*.jinja", "*.model", "merges.txt")  # files that change what a model says
-NOISE = re.compile(r"train(er_state|ing)\.json|.*results\.json")  # what a trainer notes beside a model
+DECIDING = (*WEIGHTS, "*.json", "*.jinja", "*.model", "merges.txt")  # files that change a model's output
+NOISE = re.compile(r"train(er_state|ing)\.json|.*results\.json")  # a trainer's records next to a model
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that can be loaded: `path` is its folder, or None for a Hub id at `revision`."""
+    """A model: `path` is its local folder, or None for a Hub id at `revision`."""
 
     name: str
     path: Path | None
@@ -26,16 +26,16 @@ class Model:
 
     @property
     def source(self) -> str:
-        """What an engine is given to load."""
+        """The name or path for an engine to load."""
         return str(self.path or self.name)
 
     @property
     def bytes(self) -> int | None:
-        """Size of the weights of a local model; None when it is not here."""
+        """Size of a local model's weights; None if it is not local."""
         return sum(file.stat().st_size for file in _files(self.path, WEIGHTS)) if self.path else None
 
     def identity(self) -> dict[str, str]:
-        """What tells this model from others, whatever its folder is called. Raises OSError."""
+        """The model's identity by content, independent of its folder's name. Raises OSError."""
         if self.path is None:
             return {"hub": f"{self.name}@{self.revision or 'main'}"}
         hashes = {file.name: file_hash(file) for file in _files(self.path, DECIDING)}
@@ -43,24 +43,24 @@ class Model:
 
 
 def find_model(name: str, revision: str | None, base: Path) -> Model:
-    """The model that `name` names; relative paths start from `base`. Raises DataError, in one line.
+    """Resolve a model's name; relative paths start from `base`. Raises DataError, in one line.
 
-    Nothing is asked of the Hub here, so that plans are made without a network.
+    The Hub is not contacted, so that plans work without a network.
     """
     folder = base / Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise DataError(f"model {name!r}: no config.json in {folder}; name the folder that holds the model")
+            raise DataError(f"model {name!r}: no config.json in {folder}; give the folder that contains the model")
         if not _files(folder, WEIGHTS):
             raise DataError(f"model {name!r}: no weights (*.safetensors) in {folder}")
         return Model(name, folder.resolve())
     if not HUB_ID.fullmatch(name):
-        raise DataError(f"model {name!r} is neither a folder here nor a Hub id (owner/name): {folder} does not exist")
+        raise DataError(f"model {name!r} is neither a local folder nor a Hub id (owner/name): {folder} does not exist")
     return Model(name, None, revision)
 
 
 def needs_template(model: Model) -> bool:
-    """Whether a local model's tokenizer has no chat template, so that it cannot be asked in messages."""
+    """Whether a local model's tokenizer has no chat template, which chat requests need."""
     if model.path is None or any((model.path / f"chat_template.{end}").exists() for end in ("jinja", "json")):
         return False
     config = model.path / "tokenizer_config.json"
@@ -68,7 +68,7 @@ def needs_template(model: Model) -> bool:
 
 
 def check_hub(model: Model) -> None:
-    """Ask for a Hub model's config before an engine does, which would fail in pages. Raises DataError."""
+    """Fetch a Hub model's config before an engine fails with pages of output. Raises DataError."""
     if model.path is not None:
         return
     from huggingface_hub import errors, hf_hub_download
@@ -76,13 +76,13 @@ def check_hub(model: Model) -> None:
     problems: dict[type[Exception], str] = {
         errors.GatedRepoError: "is gated: accept its terms on the Hub and set HF_TOKEN",
         errors.RepositoryNotFoundError: (
-            "is neither a folder here nor a model on the Hub (a private one needs HF_TOKEN)"
+            "is neither a local folder nor a model on the Hub (a private one needs HF_TOKEN)"
         ),
         errors.RevisionNotFoundError: f"has no revision {model.revision!r} on the Hub",
         errors.LocalEntryNotFoundError: (
-            "is neither a folder here nor in the local Hub cache, and the Hub cannot be reached"
+            "is neither a local folder nor in the local Hub cache, and the Hub cannot be reached"
         ),
-        errors.EntryNotFoundError: "has no config.json on the Hub: not a model that can be loaded",
+        errors.EntryNotFoundError: "has no config.json on the Hub: it cannot be loaded",
     }
     try:
         hf_hub_download(model.name, "config.json", revision=model.revision)
@@ -92,7 +92,7 @@ def check_hub(model: Model) -> None:
 
 
 def tokenizer_folder(model: Model) -> Path:
-    """The folder of a model's tokenizer and chat template; of a Hub model these alone are fetched. Raises DataError."""
+    """The folder of a model's tokenizer and chat template, the only files fetched from the Hub. Raises DataError."""
     if model.path is not None:
         return model.path
     check_hub(model)

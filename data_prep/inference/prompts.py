@@ -1,7 +1,7 @@
-"""Prompts: templates in templates/prompts, rendered in Jinja's sandbox.
+"""Prompt templates in templates/prompts, rendered in Jinja's sandbox.
 
-Those of its folders (.j2) are what steps ask a model with, those beside them (.txt) stand before questions, as a system
-prompt or at the head of the user's message.
+Subfolders contain the steps' requests to models (.j2). The files at top level (.txt) are system prompts or instructions
+at the start of the user message.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Head = Callable[[Row], str]
 
 
 def render(name: str, **values: Any) -> str:
-    """The prompt `folder/name`, without blank lines around it. Raises DataError for one that Jinja cannot render."""
+    """Render the prompt `folder/name` and strip blank lines around it. Raises DataError if Jinja cannot render it."""
     return filled(f"{name}.j2", values)
 
 
 def filled(file: str, values: Mapping[str, Any]) -> str:
-    """A file below templates/prompts, likewise."""
+    """Render a file below templates/prompts in the same way."""
     from jinja2.exceptions import TemplateError
 
     try:
@@ -37,13 +37,13 @@ def filled(file: str, values: Mapping[str, Any]) -> str:
 
 
 def content_hash(folder: str) -> str:
-    """Of all prompts of a folder together."""
+    """The hash of all prompts in a folder."""
     return value_hash({path.name: file_hash(path) for path in sorted((PROMPTS / folder).glob("*.j2"))})
 
 
 @cache
 def template(file: str) -> Template:
-    """A file below templates/prompts, read. Raises DataError."""
+    """Load a file below templates/prompts. Raises DataError."""
     from jinja2 import StrictUndefined
     from jinja2.exceptions import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -56,7 +56,7 @@ def template(file: str) -> Template:
 
 
 def head(name: str | None) -> Head | None:
-    """Renders a prompt with the row's `source` and `meta`. Raises DataError, at once where the prompt is at fault."""
+    """A function that renders a prompt with a row's `source` and `meta`. Raises DataError, at once if it is invalid."""
     if name is None:
         return None
     file = f"{name}.txt"
@@ -65,7 +65,7 @@ def head(name: str | None) -> Head | None:
 
 
 def put(row: Row, system: Head | None, instructions: Head | None = None) -> None:
-    """Put both where they belong. A system prompt that the row has already stays."""
+    """Add the system prompt, unless the row has one, and the instructions to the row's messages."""
     if instructions:
         first = next(place for place, message in enumerate(row["prompt"]) if message["role"] != "system")
         message = row["prompt"][first]

@@ -1,10 +1,11 @@
-"""AlpacaEval 2's verdicts and length-controlled win rate, by its own annotator on any OpenAI-compatible endpoint.
+"""AlpacaEval 2: verdicts and length-controlled win rate from its own annotator, on any OpenAI-compatible endpoint.
 
-`eval.harness: alpaca_eval` puts the step behind `generate` (launchers/harnesses); it runs in the environment of that
-name. Rows have a `completion` and the baseline's answer as `answer`; the thought is removed first. Prompt, order of the
-two answers and reading of the verdict are those of `weighted_alpaca_eval_gpt4_turbo`: a win is the judge's probability
-of naming our answer, from the log-probabilities of its first token. A row without a verdict is a drop, and in no mean.
-Every row comes out twice: its win, and below its source with `_lc` its win at equal length by the package's GLM.
+`eval.harness: alpaca_eval` puts the step after `generate` (launchers/harnesses); it runs in the environment
+`alpaca_eval`. Rows have a `completion` and the baseline's answer as `answer`; the thought is removed first. The prompt,
+the order of the two answers and the parsing of the verdict are those of `weighted_alpaca_eval_gpt4_turbo`: the score is
+the judge's probability of preferring our answer, from the log-probabilities of its first token. A row without a verdict
+is dropped. Each row is output twice: with its win score, and, under its source plus `_lc`, with its length-controlled
+score from the package's GLM.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from data_prep.errors import DataError
 from data_prep.inference.api.keys import NO_KEY, KeySource, read_keys
 from rewards.thinking import PRESETS, ThinkingFormat
 
-LENGTH_CONTROLLED = "_lc"  # ends the name of the second result
+LENGTH_CONTROLLED = "_lc"  # suffix of the second result's source
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
 
 class GradeParams(Params):
-    """length_controlled: needs the Hub's tatsu-lab/alpaca_eval, and all questions to be among its 805."""
+    """length_controlled: needs tatsu-lab/alpaca_eval from the Hub, and exactly its 805 questions."""
 
     model: str
     base_url: str = Field(pattern=r"^https?://")
@@ -41,7 +42,7 @@ class GradeParams(Params):
 
 
 class AlpacaEvalGrade(Step[GradeParams]):
-    """Completions beside a baseline's answers to rows with the judge's preference for ours, from 0 to 1."""
+    """Scores completions against a baseline's answers: the judge's preference for ours, from 0 to 1."""
 
     kind = "alpaca_eval_grade"
     scope = "whole"
@@ -54,11 +55,11 @@ class AlpacaEvalGrade(Step[GradeParams]):
         return "alpaca_eval"
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """The rows with `score`; verdicts that have been paid for are kept in the step's folder."""
+        """The rows with `score`; paid verdicts are kept in the step's folder."""
         p = self.params
         asked = [row["prompt"][-1]["content"] for row in rows]
         if len(set(asked)) < len(asked):
-            raise DataError("alpaca_eval: a question has two completions, and it judges one: eval.n must be 1")
+            raise DataError("alpaca_eval: a question has two completions, but one is judged: set eval.n to 1")
         if p.length_controlled:
             _check_whole(len(asked))
         ours = [p.thinking.answer_of(row["completion"]) for row in rows]
@@ -73,7 +74,7 @@ class AlpacaEvalGrade(Step[GradeParams]):
                 yield _scored(row, name, "length-controlled win rate", verdict["glm_preference"])
 
     def _verdicts(self, asked: list[str], ours: list[str], baseline: list[str], ctx: Context) -> list[dict[str, Any]]:
-        """preference (1 for the baseline, 2 for ours) and glm_preference of each question, in order."""
+        """preference (1: the baseline, 2: ours) and glm_preference of each question, in order."""
         p = self.params
         key = ",".join(read_keys(p.api_key_env, ctx.base)) or NO_KEY
         # read when the package is imported; without a file of clients it takes these
@@ -103,7 +104,7 @@ class AlpacaEvalGrade(Step[GradeParams]):
 
 
 def _annotator(folder: Path, model: str) -> Path:
-    """A folder with the package's own config of ANNOTATOR, for another judge."""
+    """A folder with the package's config of ANNOTATOR, changed to our judge model."""
     from alpaca_eval import constants
 
     configs = Path(constants.EVALUATORS_CONFIG_DIR)
@@ -116,15 +117,15 @@ def _annotator(folder: Path, model: str) -> Path:
 
 
 def _check_whole(questions: int) -> None:
-    """Raises DataError unless there are as many questions as the regression has difficulties for, in their order."""
+    """Raises DataError unless the number of questions equals that of the regression's difficulties."""
     import pandas as pd
     from huggingface_hub import hf_hub_download
 
     gamed = pd.read_csv(hf_hub_download("tatsu-lab/alpaca_eval", "df_gamed.csv", repo_type="dataset"))
     if (known := gamed["index"].nunique()) != questions:
         raise DataError(
-            f"alpaca_eval's length control knows {known} questions, and {questions} are judged: judge all of them, or "
-            "leave it out (length_controlled: false)"
+            f"alpaca_eval's length control needs all of its {known} questions, got {questions}: judge all, or "
+            "set length_controlled: false"
         )
 
 

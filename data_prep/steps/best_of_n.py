@@ -1,10 +1,10 @@
-"""Rejection sampling: each question's best samples by score, without repeats, as SFT rows.
+"""Rejection sampling: each question's best samples by score, without duplicates, as SFT rows.
 
 - best_of_n: {min_score: 1.0, tie: shortest}
-- best_of_n: {min_samples: 8, per_prompt: 2, column: code}      the best two, whatever a reward model's scores are
+- best_of_n: {min_samples: 8, per_prompt: 2, column: code}      the best two, for scores of any range
 
-Rows are the samples themselves, with their ids. Questions that give no row are counted as drops, and samples that
-cannot be used; samples that are merely not the best are not.
+Output rows are the samples, with their ids. Unusable samples and questions without an output row are counted as drops;
+samples that are merely not among the best are not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from data_prep.steps.candidates import Builder, BuilderParams, Candidate
 
 
 class BestOfNParams(BuilderParams):
-    """`tie` chooses among equal scores: the first that was drawn, or the shortest."""
+    """tie: the choice among equal scores, the first sample or the shortest."""
 
     min_score: float | None = None
     tie: Literal["first", "shortest"] = "first"
@@ -28,12 +28,12 @@ class BestOfNParams(BuilderParams):
 
 
 class BestOfN(Builder[BestOfNParams]):
-    """All samples in, the best of each question out."""
+    """Keeps the best samples of each question."""
 
     kind = "best_of_n"
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Rows in the order of their questions' ids, whatever order they come in."""
+        """Rows ordered by question id, independent of the input order."""
         given = self.params
         for name, samples, drops in candidates.grouped(rows, given):
             yield from drops

@@ -1,9 +1,9 @@
-"""What the builders of training data share: the scored samples of each question, in one order, repeats left out.
+"""Shared by the builders of training data: the scored samples of each question, ordered and without duplicates.
 
-A builder's `column` says what is trained on: `code`, the completion's last fence alone, the one that the reward `code`
-has run; or `raw_output`, all that was generated, the chain of thought included. Its `identity` says when two samples
-are the same: by their text, by their program (the default for rows with tests) or by the answer that the reward
-extracted. Only one question's samples are held at a time.
+A builder's `column` selects the training text: `code`, only the completion's last code fence, which the reward `code`
+has run; or `raw_output`, the whole completion including the chain of thought. `identity` says when two samples
+are duplicates: by text, by program (the default for rows with tests) or by the answer that the reward
+extracted. Only one question's samples are in memory at a time.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 class BuilderParams(Params):
-    """outcome: samples that ended otherwise are left out: an error of the grader or a truncated text proves nothing."""
+    """outcome: samples with other outcomes are dropped: a grader error or a truncated text is no evidence."""
 
     column: Literal["code", "raw_output"] = "raw_output"
-    identity: Literal["text", "program", "answer"] | None = None  # null: program where rows have tests, else text
+    identity: Literal["text", "program", "answer"] | None = None  # null: program for rows with tests, else text
     outcome: Outcomes = ("scored",)
-    min_samples: int = Field(1, ge=1)  # usable ones that a question needs
+    min_samples: int = Field(1, ge=1)  # usable samples that a question needs
 
 
 B = TypeVar("B", bound=BuilderParams)
 
 
 class Builder(Step[B]):
-    """Base of steps that make training data of scored samples."""
+    """Base of steps that build training data from scored samples."""
 
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
@@ -50,7 +50,7 @@ class Builder(Step[B]):
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One sample. text: what would be trained on."""
+    """One sample. text: the training text."""
 
     row: Row
     text: str
@@ -61,18 +61,18 @@ class Candidate:
 
     @cached_property
     def id(self) -> str:
-        """The row's id, after the run that made it where samples of several runs may be called alike."""
+        """The row's id, prefixed with its run if ids of several runs may collide."""
         by = self.row["meta"].get("generated_by")
         return f"{by}:{self.row['id']}" if by else str(self.row["id"])
 
     @cached_property
     def order(self) -> tuple[Any, ...]:
-        """The place among the question's samples: as they were drawn, whatever order the rows come in."""
+        """Sort key: the order of sampling, independent of the input order."""
         sample = self.row.get("meta", {}).get("sample")
         return sample if isinstance(sample, int) else 0, natural(self.id), self.text
 
     def content(self, identity: str | None) -> tuple[str, str]:
-        """What is equal for samples that are the same, after what it is: program, answer or text."""
+        """(kind, value) that duplicates share; kind is program, answer or text."""
         text: Any = None
         if identity == "program" or (identity is None and "tests" in self.row):
             text, kind = code_of(self.row), "code"
@@ -84,7 +84,7 @@ class Candidate:
 
 
 def by_question(rows: Sequence[Row]) -> Iterator[tuple[str, list[int]]]:
-    """Questions in natural order of their ids, each with the places of its rows."""
+    """Questions in natural order of their ids, each with the indices of its rows."""
     places: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
         places[prompt_of(row)].append(place)
@@ -93,7 +93,7 @@ def by_question(rows: Sequence[Row]) -> Iterator[tuple[str, list[int]]]:
 
 
 def grouped(rows: Sequence[Row], given: BuilderParams) -> Iterator[tuple[str, list[Candidate], list[Drop]]]:
-    """Each question with its usable samples, as they were drawn, and those left out; a question of too few has none."""
+    """Each question with its usable samples in sampling order (none if they are too few), and the drops."""
     for name, places in by_question(rows):
         made = [candidate(rows[place], given) for place in places]
         samples = sorted((sample for sample in made if isinstance(sample, Candidate)), key=lambda sample: sample.order)
@@ -108,7 +108,7 @@ def grouped(rows: Sequence[Row], given: BuilderParams) -> Iterator[tuple[str, li
 
 
 def candidate(row: Row, given: BuilderParams) -> Candidate | Drop:
-    """The sample in a row, or why it cannot be used."""
+    """The sample in a row, or why it is unusable."""
     row, row_id = {**row, "meta": row.get("meta", {})}, str(row["id"])
     if "score" not in row:
         return Drop("missing score", row_id, "put `score` before this step", bad=True)
@@ -122,9 +122,9 @@ def candidate(row: Row, given: BuilderParams) -> Candidate | Drop:
 
 
 def distinct(samples: Sequence[Candidate], identity: str | None) -> tuple[list[Candidate], list[Drop]]:
-    """The first of each group of the same content; of a program with different scores none.
+    """The first of each group of duplicates; none if a program has different scores.
 
-    The same program that passes once and fails once was judged by a test that is not to be trusted.
+    If the same program passes once and fails once, its tests are unreliable.
     """
     same: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
     for sample in samples:
@@ -141,7 +141,7 @@ def distinct(samples: Sequence[Candidate], identity: str | None) -> tuple[list[C
 
 
 def pair(chosen: Candidate, rejected: Candidate, **more: Any) -> Row:
-    """The question with both completions; meta says which samples they were."""
+    """The question with both completions; meta records the samples' ids."""
     named = {"chosen_id": chosen.id, "rejected_id": rejected.id, "rejected_score": rejected.row["score"]}
     return {
         **chosen.row,
@@ -153,12 +153,12 @@ def pair(chosen: Candidate, rejected: Candidate, **more: Any) -> Row:
 
 
 def about(row: Row, **more: Any) -> dict[str, Any]:
-    """The question's own meta, without one sample's marks, and what is new."""
+    """The question's meta without fields of a sample, plus `more`."""
     return without(row.get("meta", {}), META_OF_A_COMPLETION) | more
 
 
 def language_of(row: Row) -> str:
-    """The language of a row's programs: what its meta says, else its tests; Python where neither does."""
+    """The language of a row's programs: from its meta, else its tests, else Python."""
     named = row.get("meta", {}).get("language") or row.get("tests", {}).get("language")
     if isinstance(named, str) and named:
         return language_named(named) or named.lower()
@@ -166,7 +166,7 @@ def language_of(row: Row) -> str:
 
 
 def code_of(row: Row) -> str | None:
-    """The code in a row's completion that the reward `code` runs, None where there is none."""
+    """The code in a row's completion that the reward `code` runs, None if there is none."""
     language = language_of(row)
     block = choose(
         blocks(thinking("think").answer_of(row["completion"])),
@@ -178,12 +178,12 @@ def code_of(row: Row) -> str | None:
 
 
 def fenced(code: str, language: str) -> str:
-    """Code as one Markdown block, its marks longer than any run of them in the code."""
+    """Code in a Markdown fence that is longer than any run of backticks in the code."""
     marks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
     return f"{marks}{language}\n{code.strip(chr(10))}\n{marks}"
 
 
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """A key that puts p2 before p10."""
+    """Sort key that puts p2 before p10."""
     parts: Iterator[str] = (part for part in _DIGITS.split(text) if part)
     return tuple((0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts)

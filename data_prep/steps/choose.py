@@ -1,14 +1,14 @@
-"""Chooses prompts by how like their references a model's answers are.
+"""Selects prompts by the similarity of a model's answers to their references.
 
-- choose_by_likeness: {mode: hard, n: 5000}                  exactly the original's rule
-- choose_by_likeness: {mode: hard, n: 5000, guarded: true}   without its artefacts
+- choose_by_likeness: {mode: hard, n: 5000}                  the original's rule
+- choose_by_likeness: {mode: hard, n: 5000, guarded: true}   without its length artefacts
 
-The original's (training/create_training_data.py): easy takes the n highest scores, hard the n lowest, medium the n in
-the middle, each sorted with the highest first and ties in the pool's order; random draws with numpy's legacy
-generator; without n, or with more than there are, all are taken. Rows whose score is missing (outcome error or timeout)
-are dropped. guarded leaves out rows whose answer is empty or truncated or got no value and whose references are tiny,
-and then takes the same share of each stratum, by source and by the shortest reference's length; `band` narrows each
-stratum to a range of its quantiles first.
+The original's rule (training/create_training_data.py): easy takes the n highest scores, hard the n lowest, medium the n
+in the middle, sorted by descending score with ties in the pool's order; random samples with numpy's legacy
+generator; without n, or if n exceeds the pool, all rows are taken. Rows without a score (outcome error or timeout)
+are dropped. guarded drops rows whose answer is empty, truncated or unscored, or whose references are tiny,
+then takes the same share of each stratum, by source and by the shortest reference's length; `band` first restricts each
+stratum to a range of its quantiles.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from data_prep.steps.select import Range, number_of
 from rewards.text.tokenise import tokens_13a
 
 Mode = Literal["random", "easy", "medium", "hard"]
-LENGTHS = (16, 64, 256)  # tokens of the shortest reference at which a stratum ends
-MISMATCH = 2.0  # an answer of less than half, or more than twice, the reference's length
+LENGTHS = (16, 64, 256)  # stratum boundaries, in tokens of the shortest reference
+MISMATCH = 2.0  # an answer is a mismatch below half or above twice the reference's length
 
 
 class ChooseParams(Params):
-    """min_reference: tokens that the shortest reference must have, if guarded. system: a file of templates/prompts,
-    put before the prompts that are chosen."""
+    """min_reference: minimum tokens of the shortest reference, if guarded. system: a file in templates/prompts, added
+    to the selected prompts as the system prompt."""
 
     mode: Mode = "hard"
     n: int | None = Field(None, ge=1)
@@ -50,26 +50,26 @@ class ChooseParams(Params):
         if self.mode == "random" and self.n is None:
             raise ValueError("mode random needs n")
         if not 0 <= self.band[0] <= self.band[1] <= 1:
-            raise ValueError("band: quantiles from 0 to 1")
+            raise ValueError("band: must be quantiles from 0 to 1")
         if not self.guarded and self.band != (0.0, 1.0):
-            raise ValueError("band is of the guarded choice: set guarded")
+            raise ValueError("band needs guarded: true")
         return self
 
 
 class Choose(Step[ChooseParams]):
-    """The chosen prompts, without the answers that they were chosen by; their scores stay, in `meta.likeness`."""
+    """The selected prompts, without the scored answers; `meta.likeness` keeps the scores."""
 
     kind = "choose_by_likeness"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "references")
 
     def tally(self, row: Row) -> str | None:
-        """How the answer's length compares with the reference's: is a prompt hard by more than its length?"""
+        """The answer's length class relative to the reference: shows whether prompts are hard only by length."""
         label = row.get("meta", {}).get("length")
         return label if isinstance(label, str) else None
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Chosen rows, the highest score first; all others as drops with their reason."""
+        """Selected rows by descending score; all others as drops with a reason."""
         given = self.params
         refused: dict[int, str] = {}
         scores: list[float] = []
@@ -94,7 +94,7 @@ class Choose(Step[ChooseParams]):
                 yield Drop(refused.get(at, "not chosen"), row["id"], bad=refused.get(at) == "missing score")
 
     def _plain(self, fit: list[int], scores: Sequence[float]) -> list[int]:
-        """The original's selection, order included."""
+        """The original's selection and order."""
         import numpy as np
 
         mode, n = self.params.mode, len(fit) if self.params.n is None else min(self.params.n, len(fit))
@@ -116,7 +116,7 @@ class Choose(Step[ChooseParams]):
         return "tiny reference" if shortest < self.params.min_reference else None
 
     def _by_stratum(self, fit: list[int], scores: Sequence[float], strata: Sequence[tuple[str, int]]) -> list[int]:
-        """The same share of each stratum's band, the largest remainders first where shares are no whole numbers."""
+        """The same share of each stratum's band, rounded by largest remainder."""
         members: dict[tuple[str, int], list[int]] = defaultdict(list)
         for at in fit:
             members[strata[at]].append(at)
@@ -134,7 +134,7 @@ class Choose(Step[ChooseParams]):
         return sorted(chosen, key=lambda at: scores[at], reverse=True)
 
     def _window(self, ranked: list[int], count: int) -> list[int]:
-        """`count` of a stratum whose lowest score comes first."""
+        """`count` rows of a stratum that is sorted by ascending score."""
         if self.params.mode == "random":
             return sorted(ranked, key=lambda at: number_of(f"{self.params.seed}:{at}"))[:count]
         spare = len(ranked) - count
@@ -143,7 +143,7 @@ class Choose(Step[ChooseParams]):
 
 
 def _score(row: Row) -> float | None:
-    """None where it could not be computed: what stands in its place then says nothing about the answer."""
+    """The score, None if it could not be computed (the stored value is then meaningless)."""
     score = row.get("score")
     if not isinstance(score, int | float) or not math.isfinite(score) or row.get("outcome") in FAULTY:
         return None
@@ -151,7 +151,7 @@ def _score(row: Row) -> float | None:
 
 
 def _shortest(row: Row) -> int:
-    """Tokens of the shortest reference: BLEU's reference length."""
+    """Tokens of the shortest reference, BLEU's reference length."""
     return min(len(tokens_13a(reference)) for reference in row["references"])
 
 
@@ -160,7 +160,7 @@ def _stratum(row: Row, shortest: int) -> tuple[str, int]:
 
 
 def length_label(row: Row) -> str:
-    """How an answer's length compares with the shortest reference's."""
+    """The answer's length class relative to the shortest reference."""
     answer, reference = len(tokens_13a(row.get("completion", ""))), _shortest(row)
     if row.get("meta", {}).get("finish_reason") == "length":
         return "answer truncated"

@@ -1,14 +1,14 @@
-"""Drops rows that repeat a question of a benchmark, with both texts as evidence.
+"""Drops rows that repeat a benchmark question, with both texts as evidence.
 
-- decontaminate: {against: "${eval.tasks}"}                     every task that the recipe is evaluated on
+- decontaminate: {against: "${eval.tasks}"}                     all tasks of the recipe's evaluation
 - decontaminate: {against: [math500, aime24], fields: [prompt, completion]}
 
-`data_prep.text.overlap` says what a repeat is. Where all numbers agree, other variables, or other names of persons
-("Ann has 3 apples" for "Tom has 3 apples"), are a rewording: the answer is the same. Another number, another person
-asked about, an opposite ("sells" for "buys"), or another word for one that is rare in the benchmark, is another
-question. A drop's reason names the task; its detail has three lines: the question's id with how much of it is found,
-the row's text and the question's. The manifest counts drops and has a few of each task for the report;
-`shards/*.drops.jsonl` has them all.
+`data_prep.text.overlap` defines a repeat. If all numbers agree, a text with renamed variables or people
+("Ann has 3 apples" for "Tom has 3 apples") is a rewording: the answer is the same. A different number, a different
+person asked about, an opposite ("sells" for "buys"), or a different word where the benchmark has a rare one makes it
+another question. A drop's reason names the task; its detail has three lines: the question's id and the matched share,
+the row's text, and the question's text. The manifest counts drops and shows examples for each task;
+`shards/*.drops.jsonl` has all of them.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ RENAMED = dict.fromkeys(("any_of", "of", "share", "near"), "overlap_threshold") 
 class DecontaminateParams(Params):
     """Parameters.
 
-    against: tasks of configs/tasks. fields: each is compared by itself. overlap_threshold: least share, 0 to 1, of a
-    question's weight that a repeat holds; rare words weigh more. paths, mirror: as `load` has them.
+    against: tasks of configs/tasks. fields: each is compared separately. overlap_threshold: minimum share (0 to 1) of a
+    question's weight that a repeat contains; rare words weigh more. paths, mirror: as in `load`.
     """
 
     against: tasks.TaskNames = Field(min_length=1)
     fields: tuple[Field_, ...] = Field(("prompt",), min_length=1)
     overlap_threshold: float = Field(0.75, gt=0, le=1)
-    paths: dict[str, str] = Field(default_factory=dict)  # task -> local file to read in its place
+    paths: dict[str, str] = Field(default_factory=dict)  # task -> local file to read instead
     mirror: bool = False
-    workers: int | None = Field(None, ge=1)  # processes at once; by default what the executor has
+    workers: int | None = Field(None, ge=1)  # parallel processes; default: the executor's
 
     @model_validator(mode="before")
     @classmethod
     def _renamed(cls, given: Any) -> Any:
         for name in given if isinstance(given, dict) else ():
             if name in RENAMED:
-                raise ValueError(f"parameter {name!r} is gone: use {RENAMED[name]!r}, one threshold for all evidence")
+                raise ValueError(f"parameter {name!r} was removed: use {RENAMED[name]!r}")
         return given
 
     @model_validator(mode="after")
@@ -68,7 +68,7 @@ class DecontaminateParams(Params):
 
 
 class Decontaminate(Step[DecontaminateParams]):
-    """Training rows in, those that repeat no benchmark out."""
+    """Keeps rows that do not repeat a benchmark question."""
 
     kind = "decontaminate"
     passes = True
@@ -79,7 +79,7 @@ class Decontaminate(Step[DecontaminateParams]):
         return self.params.workers
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The benchmarks by content or pin. Raises DataError when a file is missing."""
+        """The benchmarks' content hashes or pinned revisions. Raises DataError if a file is missing."""
         return self.params.benchmarks.fingerprint(base)
 
     def modules(self) -> tuple[str, ...]:
@@ -87,8 +87,8 @@ class Decontaminate(Step[DecontaminateParams]):
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """Read the benchmarks once for all shards. Raises DataError for one that has no questions."""
-        from data_prep.text.overlap import Benchmark  # here, for what reading a pipeline need not pay for
+        """Read the benchmarks once for all shards. Raises DataError if one has no questions."""
+        from data_prep.text.overlap import Benchmark  # not needed to parse a pipeline
 
         questions = [
             (str(row["source"]), str(row["id"]), text_of(row, ("prompt",)))
@@ -97,7 +97,7 @@ class Decontaminate(Step[DecontaminateParams]):
         ]
         for task in self.params.against:
             if all(task != source for source, _, _ in questions):
-                raise DataError(f"against: task {task!r} gives no questions to compare with")
+                raise DataError(f"against: task {task!r} has no questions to compare with")
         benchmark = Benchmark(questions, self.params.overlap_threshold)
         yield lambda rows, shard: self._checked(rows, benchmark)
 

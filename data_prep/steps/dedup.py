@@ -1,4 +1,4 @@
-"""Drops rows that repeat an earlier row: exactly once normalised, or nearly, by their word n-grams.
+"""Drops duplicates of earlier rows: equal after normalisation, or near duplicates by word n-grams.
 
 - dedup: {fields: [prompt]}
 - dedup: {fields: [prompt, completion], near: 0.8}
@@ -26,33 +26,33 @@ Field_ = Literal["prompt", "completion", "answer"]
 
 
 class DedupParams(Params):
-    """`near` is a Jaccard similarity above 0; without it only equal texts count."""
+    """near: Jaccard threshold above 0; without it only equal texts are duplicates."""
 
     fields: tuple[Field_, ...] = Field(("prompt",), min_length=1)
     near: float | None = Field(None, gt=0, le=1)
-    ngram: int = Field(5, ge=1)  # words per shingle; texts of fewer words are cut into characters
+    ngram: int = Field(5, ge=1)  # words per shingle; shorter texts use characters
 
 
-Repeat = tuple[str, float | None]  # the id of an earlier row, and how similar the two are where they are not equal
+Repeat = tuple[str, float | None]  # id of the earlier row, and the similarity unless equal
 
 
 class Dedup(Step[DedupParams]):
-    """Keeps the first of each group; a drop names the row it repeats."""
+    """Keeps the first of each group of duplicates; a drop names that row."""
 
     kind = "dedup"
     scope = "split"
     passes = True
 
     def processes(self) -> None:
-        """Any number."""
+        """None: any number."""
 
     def hashes(self, rows: Sequence[Row], _: None) -> bytes:
-        """Of the rows' texts."""
+        """Hashes of the rows' texts."""
         return b"".join(text_hash(row, self.params.fields) for row in rows)
 
     def buckets(self, rows: Sequence[Row], stride: int) -> NDArray[np.uint32]:
-        """N-grams of a sample of the rows."""
-        from data_prep.text import near_duplicates  # here and below, for what reading a pipeline need not pay for
+        """N-grams of every `stride`-th row."""
+        from data_prep.text import near_duplicates  # here and below: not needed to parse a pipeline
 
         return near_duplicates.buckets(self._texts(rows[::stride]), self.params.ngram)
 
@@ -67,7 +67,7 @@ class Dedup(Step[DedupParams]):
         return (normalised(row, self.params.fields) for row in rows)
 
     def decide(self, rows: Sequence[Row], spread: Spread) -> Iterator[Repeat | None]:
-        """For each row the first of its text, or with `near` of texts alike, if that is another one."""
+        """For each row its first equal or, with `near`, similar row; None if there is no earlier one."""
         import numpy as np
 
         from data_prep.text import near_duplicates
@@ -89,7 +89,7 @@ class Dedup(Step[DedupParams]):
             yield (rows[first]["id"], similarities.get(index)) if first != index else None
 
     def emit(self, rows: Sequence[Row], decisions: Sequence[Repeat | None]) -> Output:
-        """The rows that repeat none, and drops."""
+        """The rows without an earlier duplicate, and drops."""
         for row, repeat in zip(rows, decisions, strict=True):
             yield row if repeat is None else _drop(row, repeat)
 

@@ -1,10 +1,10 @@
-"""Difficulty of problems by how often a model solves them: the measured alternative to `label`.
+"""Difficulty of problems measured by a model's pass rate; `label` uses a model's judgement instead.
 
 - difficulty: {}                         meta.pass_rate, and meta.difficulty = 10 - 9 × pass_rate
-- difficulty: {fill: missing}            a difficulty that is there (a `label`) stays
+- difficulty: {fill: missing}            keeps an existing difficulty (from `label`)
 
-Rows are scored samples; each gets its problem's share of samples that pass. A problem without a scored sample has no
-rate, and its rows are dropped. `meta.difficulty_by` says whose judgement it is.
+Rows are scored samples; each gets its problem's pass rate. Rows of a problem without a scored sample are dropped.
+`meta.difficulty_by` records the source of the difficulty.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from data_prep.core.rows import prompt_of, with_meta
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.steps.select import Table, number_of
 
-LEAST, MOST, DIGITS = 1.0, 10.0, 4  # of the scale, for problems that are always and never solved
+LEAST, MOST, DIGITS = 1.0, 10.0, 4  # scale ends: always solved, never solved
 
 
 class DifficultyParams(Params):
-    """fill: whether a difficulty that is there is replaced."""
+    """fill: whether an existing difficulty is replaced."""
 
     fill: Literal["all", "missing"] = "all"
     pass_score: float = 1.0  # a sample passes with at least this score
 
 
 class Difficulty(Step[DifficultyParams]):
-    """Scored samples in, the same samples with their problem's pass rate and difficulty out."""
+    """Adds the problem's pass rate and difficulty to each scored sample."""
 
     kind = "difficulty"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
 
     def tally(self, row: Row) -> str:
-        """Whose judgement the difficulty is."""
+        """The source of the difficulty."""
         return f"by {row['meta']['difficulty_by'].replace('_', ' ')}"
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:

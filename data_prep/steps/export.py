@@ -1,12 +1,12 @@
-"""Writes training files beside the rows: for LlamaFactory, torchtune or verl, or a Hugging Face data set.
+"""Writes training files for LlamaFactory, torchtune or verl, or a Hugging Face data set.
 
 - export: {format: sharegpt, dataset: train}      export/train.jsonl, export/dataset_info.json (LlamaFactory)
-- export: {format: torchtune, preference: true}   export/train.jsonl: pairs; sharegpt has them too, as its ranking data
+- export: {format: torchtune, preference: true}   export/train.jsonl: pairs (with sharegpt: ranking data)
 - export: {format: verl, dataset: train}          export/train.parquet: prompts with their reference answers
 - export: {format: huggingface, dataset: mine}    export/mine: Parquet with a card for the Hub; export/mine.saved
 
-Line n of a file is row n of the step. Texts are written whole, and the trainer truncates them at its `max_length`:
-`token_limit` drops long ones before.
+Line n of a file is row n of the step. Texts are not truncated here; the trainer truncates them at its `max_length`,
+unless `token_limit` dropped long ones before.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PAIRED = ("sharegpt", "torchtune", "huggingface")  # formats that hold pairs
 
 
 class ExportParams(Params):
-    """golds: whether verl's rows must have a reference answer (a reward model needs none); split: of verl's rows.
+    """golds: whether verl's rows must have a reference answer (not for a reward model). split: of verl's rows.
 
-    preference: whether rows are pairs, whose `completion` is preferred to `rejected`.
+    preference: whether rows are pairs with `completion` preferred to `rejected`.
     """
 
     format: Literal["sharegpt", "torchtune", "verl", "huggingface"] = "sharegpt"
@@ -46,12 +46,12 @@ class ExportParams(Params):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.preference and self.format not in PAIRED:
-            raise ValueError(f"preference: pairs are written as {' or '.join(PAIRED)}, not {self.format}")
+            raise ValueError(f"preference: pairs need format {' or '.join(PAIRED)}, not {self.format}")
         return self
 
 
 class Export(Step[ExportParams]):
-    """Passes rows on unchanged; the files of all of them lie in `export/` in the step's directory."""
+    """Passes rows through unchanged and writes all of them to files in `export/` in the step's directory."""
 
     kind = "export"
     scope = "whole"
@@ -60,7 +60,7 @@ class Export(Step[ExportParams]):
     growth = 3.0  # the rows again, and the files
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Write each row that is fit as it is passed on: nothing is held, and all is read once."""
+        """Write each valid row while passing it on, in one pass without holding rows in memory."""
         folder = ctx.dir / "export"
         folder.mkdir(exist_ok=True)
         sweep(folder)
@@ -74,11 +74,11 @@ class Export(Step[ExportParams]):
                     yield row
 
     def fault(self, row: Row, prompts: dict[str, bytes]) -> Drop | None:
-        """Why no trainer can use a row, or None; `prompts`: see verl.fault."""
+        """Why no trainer can use a row, or None. prompts: see verl.fault."""
         given, row_id = self.params, str(row.get("id", ""))
         needs = () if given.format == "verl" else ("completion", "rejected") if given.preference else ("completion",)
         if fault := lacking(row, needs):
-            return replace(fault, detail="`columns: {completion: …, rejected: …}` of a load says which columns")
+            return replace(fault, detail="set `columns: {completion: …, rejected: …}` of a load")
         if not alternates(row):
             return Drop("roles do not alternate", row_id, bad=True)
         if given.preference and row["completion"] == row["rejected"]:
@@ -107,9 +107,9 @@ def _json_lines(path: Path, record: Callable[[Row], dict[str, Any]]) -> Iterator
 
 
 def alternates(row: Row) -> bool:
-    """Whether the prompt is a system message or none, then user and assistant in turn, the user last.
+    """Whether the prompt is an optional system message, then alternating user and assistant turns, ending with user.
 
-    Trainers refuse, or silently skip, anything else.
+    Trainers reject or silently skip anything else.
     """
     roles = [message["role"] for message in row["prompt"]]
     turns = roles[1:] if roles[0] == "system" else roles

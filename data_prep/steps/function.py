@@ -1,10 +1,10 @@
-"""A function of your own, row by row: `map` changes rows or drops them, `filter` keeps those it says True of.
+"""Your own function, applied row by row: `map` changes or drops rows, `filter` keeps rows for which it returns True.
 
 - map: {function: my_package.rows:shorten, params: {max_words: 300}}
 - filter: {function: my_package.rows:is_english}
 
-The function gets the row, a dict, and the parameters as keywords. For `map` it returns the row, or None to drop it.
-Its module's code, and what that imports of its own package and folder, counts for the step's key.
+The function gets the row (a dict) and the parameters as keywords. For `map` it returns the row, or None to drop it.
+The code of its module, and what that imports from its own package and folder, is part of the step's key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rewards.imports import imported
 
 
 def function(place: str) -> Callable[..., Any]:
-    """The function at `package.module:name`; the working directory is searched too. Raises ValueError."""
+    """The function at `package.module:name`; the working directory is searched as well. Raises ValueError."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -32,7 +32,7 @@ def function(place: str) -> Callable[..., Any]:
     except ValueError as error:
         raise ValueError(f"{place} cannot be imported: {error}") from None
     if not callable(value):
-        raise ValueError(f"{place} is no function")
+        raise ValueError(f"{place} is not a function")
     return value  # type: ignore[no-any-return]  # whatever it is, it can be called
 
 
@@ -55,18 +55,18 @@ class _OfFunction(Step[FunctionParams]):
         for row in rows:
             try:
                 result = call(deepcopy(dict(row)), **self.params.params)
-            except Exception as error:  # a user's function may raise anything: it is raised again, with the row
+            except Exception as error:  # the user's function may raise anything; reraised with the row
                 error.add_note(f"{self.params.function} was called with row {row['id']!r}")
                 raise
             yield self.output(row, result)
 
     def output(self, row: Row, result: Any) -> Row | Drop:
-        """The row or drop that the function's result stands for. Raises DataError for another type of result."""
+        """The row or drop for the function's result. Raises DataError for a result of another type."""
         raise NotImplementedError
 
 
 class Map(_OfFunction):
-    """Rows in, the function's rows out; those for which it returns None are drops."""
+    """Maps rows by a function; rows for which it returns None are dropped."""
 
     kind = "map"
 
@@ -79,7 +79,7 @@ class Map(_OfFunction):
 
 
 class Filter(_OfFunction):
-    """Rows in, those for which the function returns True out."""
+    """Keeps the rows for which the function returns True."""
 
     kind = "filter"
     passes: ClassVar[bool] = True

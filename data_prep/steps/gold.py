@@ -1,9 +1,9 @@
-"""Reference answers as SFT rows: the completion becomes the first of `references`, a program in a fence.
+"""Reference answers as SFT rows: the completion is the first of `references`, programs in a code fence.
 
 - gold: {}
-- gold: {check: true}           runs each reference against the row's tests in the sandbox, and drops those that fail
+- gold: {check: true}           runs each reference against the row's tests in the sandbox and drops failing ones
 
-Of question rows as of their samples. A reference is a program where the row has tests or names a language.
+Input rows are questions or their samples. A reference is a program if the row has tests or a language.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from data_prep.core.step import Apply, Context, Drop, Output, Params, Row, Step
 from data_prep.errors import reward_errors
 from data_prep.steps import candidates
 
-BATCH = 256  # references that are held and run at a time
+BATCH = 256  # references per batch
 
 
 class GoldParams(Params):
-    """`check` needs `tests` in the rows; `workers`: references that run at once."""
+    """check: needs `tests` in the rows. workers: references run in parallel."""
 
     check: bool = False
     workers: int = Field(2, ge=1)
 
 
 class Gold(Step[GoldParams]):
-    """A row per question; `check` drops what is wrong."""
+    """A row per question; `check` drops failing references."""
 
     kind = "gold"
     scope = "whole"
@@ -44,7 +44,7 @@ class Gold(Step[GoldParams]):
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """See first that programs can be run here. Raises DataError."""
+        """Check first that programs can be run. Raises DataError."""
         reward = rewards.load("code", value="all", workers=self.params.workers) if self.params.check else None
         with reward_errors():
             if reward:
@@ -75,7 +75,7 @@ def _gold(name: str, row: Row, reference: str) -> Row | Drop:
 
 
 def _fault(name: str, score: rewards.Score) -> Drop | None:
-    """Why a gold is not to be trained on; None when it passes all its tests."""
+    """Why a gold solution is not usable; None if it passes all tests."""
     details: Mapping[str, Any] = score.details
     if score.outcome == "scored" and score.value == 1:
         return None

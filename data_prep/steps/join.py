@@ -1,11 +1,11 @@
-"""Fields of meta from other rows of the same problem: labels that somebody published, say.
+"""Copies meta fields from other rows with the same problem, such as published labels.
 
 - load: {name: labels, hub: NovaSky-AI/labeled_numina_difficulty_859K, revision: main, source: labels,
          columns: {prompt: problem, meta.difficulty: gpt_difficulty_parsed}}
 - join: {inputs: [problems, labels], labels: labels, fields: [difficulty]}
 
-labels: the source of the rows that have the fields; they do not come out. Problems are equal by their text without
-case and spacing; an instruction may stand before it, with a blank line between. Of several labels the last counts.
+labels: source of the rows with the fields; these rows are not output. Problems match by their text, ignoring
+case and spacing; an instruction may precede it, separated by a blank line. Of several labels the last one counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class JoinParams(Params):
 
 
 class Join(Step[JoinParams]):
-    """Rows and labels in, the rows with their labels out."""
+    """Adds labels to rows."""
 
     kind = "join"
     scope = "whole"
@@ -36,13 +36,13 @@ class Join(Step[JoinParams]):
     tells_inputs_apart: ClassVar[bool] = True
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Rows in their order. Raises DataError where there are no labels."""
+        """Rows in input order. Raises DataError if there are no labels."""
         known: dict[bytes, tuple[Any, ...]] = {}
         for row in rows:
             if row["source"] == self.params.labels:
                 known[_key(text_of(row, ("prompt",)))] = tuple(row.get("meta", {}).get(f) for f in self.params.fields)
         if not known:
-            raise DataError(f"labels: no row has source {self.params.labels!r}; give that load `source`")
+            raise DataError(f"labels: no row has source {self.params.labels!r}; set `source` of that load")
         for row in rows:
             if row["source"] != self.params.labels:
                 yield self._labelled(row, known)
@@ -56,7 +56,7 @@ class Join(Step[JoinParams]):
 
 
 def _texts(row: Row) -> Iterator[str]:
-    """The prompt, and what follows each of its blank lines."""
+    """The prompt, and the text after each of its blank lines."""
     rest: str | None = text_of(row, ("prompt",))
     while rest:
         yield rest

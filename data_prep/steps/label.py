@@ -1,10 +1,10 @@
-"""Difficulty of problems by a model's judgement, on the scale of mathematics contests: `meta.difficulty`.
+"""Difficulty of problems as judged by a model, on the scale of mathematics contests: `meta.difficulty`.
 
 - label: {model: gpt-4o-mini, base_url: https://api.openai.com/v1, api_key_env: KEY}        1 to 10
 
-A reply that holds no number of the scale is asked for again with another seed, `tries` times in all; a row that then
-has none goes on without the field, and the manifest counts it as `unlabelled`. What a model can solve is measured by
-`difficulty` instead.
+If a reply has no number on the scale, the request is repeated with another seed, up to `tries` times; a row without
+a label is kept without the field and counted as `unlabelled`. `difficulty` measures a model's pass rate
+instead.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ LEAST, MOST = 1, 10
 
 
 class LabelParams(RepeatedParams):
-    """Who judges."""
+    """The judging model."""
 
     max_tokens: int = Field(256, ge=1)
 
 
 class Label(EndpointStep[LabelParams]):
-    """Rows in, the same rows with a difficulty out."""
+    """Adds a difficulty to rows."""
 
     kind = "label"
     prompts = "label"
 
     def tally(self, row: Row) -> str:
-        """Whether the model's judgement could be read."""
+        """Whether the model's reply could be parsed."""
         return "labelled" if "difficulty" in row.get("meta", {}) else "unlabelled"
 
     def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:

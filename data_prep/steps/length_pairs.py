@@ -1,12 +1,12 @@
-"""Preference pairs that teach brevity, of a question's scored samples: what Sky-T1-Flash is trained on.
+"""Preference pairs for shorter answers, from a question's scored samples, as for Sky-T1-Flash.
 
-- length_pairs: {}                                                  both kinds of pairs, all there are
+- length_pairs: {}                                                  all pairs of both kinds
 - length_pairs: {n: {shorter: 8500, not_too_short: 1000}, seed: 1}
 
-shorter: the shortest right sample is preferred to the longest right one (a question needs two, of unlike length).
-not_too_short: the shortest right sample that is longer than the shortest wrong one is preferred to that; without such
-pairs a model learns to stop before it has finished. Lengths are tokens where all of a question's samples have them
-(`meta.tokens`), else characters. After NovaSky, "Think Less, Achieve More" (January 2025).
+shorter: the shortest right sample is preferred to the longest right one (if their lengths differ).
+not_too_short: the shortest wrong sample is rejected in favour of the shortest right one that is longer; without such
+pairs a model learns to stop too early. Lengths are tokens if all of a question's samples have `meta.tokens`,
+else characters. After NovaSky, "Think Less, Achieve More" (January 2025).
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Kind = Literal["shorter", "not_too_short"]
 
 
 class LengthPairsParams(BuilderParams):
-    """n: at most so many of a kind, drawn by the seed; ratio: least longer over shorter text."""
+    """n: maximum number of pairs per kind, sampled with the seed. ratio: minimum length ratio."""
 
     n: dict[Kind, PositiveInt] = Field(default_factory=dict)
-    ratio: float = Field(1.0, ge=1)  # for `shorter`; equal lengths never make a pair
+    ratio: float = Field(1.0, ge=1)  # for `shorter`; equal lengths never form a pair
     pass_score: float = 1.0
     seed: int = Field(0, ge=0)
 
 
 class LengthPairs(Builder[LengthPairsParams]):
-    """Scored samples in, pairs out; questions that give none are counted as drops."""
+    """Builds pairs from scored samples; questions without a pair are counted as drops."""
 
     kind = "length_pairs"
 
@@ -43,7 +43,7 @@ class LengthPairs(Builder[LengthPairsParams]):
         return str(row["meta"]["pair"]).replace("_", " ")
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Rows in the order of their questions' ids, whatever order the samples come in."""
+        """Rows ordered by question id, independent of the input order."""
         drawn = self._drawn(rows) if self.params.n else None
         for name, samples, drops in candidates.grouped(rows, self.params):
             yield from drops
@@ -69,7 +69,7 @@ class LengthPairs(Builder[LengthPairsParams]):
                 yield _row("not_too_short", longer, wrong[0], length)
 
     def _drawn(self, rows: Sequence[Row]) -> set[str]:
-        """The ids of at most n pairs of each kind."""
+        """The ids of at most n sampled pairs per kind."""
         ranked: dict[Kind, list[tuple[int, str]]] = defaultdict(list)
         for _, samples, _ in candidates.grouped(rows, self.params):
             for row in self._pairs(samples):

@@ -1,10 +1,9 @@
-"""Tasks of EleutherAI's lm-evaluation-harness: its prompts as rows, and its grading of completions.
+"""Tasks of EleutherAI's lm-evaluation-harness: prompts as rows, and grading of completions by the harness.
 
 `eval.harness: lm_eval` puts both steps into an evaluation, with `generate` between them (launchers/harnesses); they run
-in the environment `lm_eval`. The grading is the harness's own: its filters,
-and its metric of each question, whose mean is the figure that it reports itself. Before it the thought is removed (one
-that never ends leaves an empty answer), and only then are the task's stop strings looked for. Its choice tasks that
-compare log-likelihoods of the options are refused.
+in the environment `lm_eval`. Grading uses the harness's filters and per-question metrics, whose mean is the figure that
+the harness reports. The thought is removed first (an unclosed thought leaves an empty answer); then the answer is cut
+at the task's stop strings. Multiple-choice tasks that compare log-likelihoods are rejected.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from rewards.thinking import PRESETS, ThinkingFormat
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
-PREFIX = "lm_eval/"  # of a task that shares its name with one of configs/tasks
+PREFIX = "lm_eval/"  # prefix of a task with the same name as one in configs/tasks
 NLTK_DATA = re.compile(r"nltk\.download\('(\w+)'\)")
-SHOWN = 500  # characters of an extracted answer that a row keeps
+SHOWN = 500  # characters of the extracted answer that a row keeps
 
 
 class HarnessParams(Params):
-    """paths: task to a YAML file of the harness's format; files beside it that it names are part of it."""
+    """paths: task -> YAML file in the harness's format; files that it refers to are included."""
 
     tasks: tuple[str, ...] = Field(min_length=1)
     paths: dict[str, str] = Field(default_factory=dict)
@@ -48,7 +47,7 @@ H = TypeVar("H", bound=HarnessParams)
 
 
 class HarnessStep(Step[H]):
-    """What both steps share: the tasks, loaded by the harness."""
+    """Base of both steps: loads the tasks with the harness."""
 
     unkeyed: ClassVar[tuple[str, ...]] = ("paths",)  # the files' content is in the fingerprint
     packages: ClassVar[tuple[str, ...]] = ("lm_eval", "datasets")
@@ -57,7 +56,7 @@ class HarnessStep(Step[H]):
         return "lm_eval"
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The harness's locked version, which holds its tasks, and local task files. Raises DataError."""
+        """The harness's locked version, which includes its tasks, and local task files. Raises DataError."""
         lock = (ROOT / "configs" / "envs" / "lm_eval.txt").read_text()
         version = re.search(r"^lm-eval==(\S+)", lock, re.MULTILINE)
         files = {str(file.name): file_hash(file) for file in self._files(base)}
@@ -67,13 +66,13 @@ class HarnessStep(Step[H]):
         for name, given in self.params.paths.items():
             path = base / Path(given).expanduser()
             if not path.is_file():
-                raise DataError(f"paths: {name}: no file {path}")
+                raise DataError(f"paths: {name}: no such file: {path}")
             text = path.read_text("utf-8")
             beside = (file for file in path.parent.iterdir() if file.stem in text and file.is_file())
             yield from sorted({path, *beside})
 
     def loaded(self, base: Path) -> dict[str, dict[str, Task]]:
-        """By asked name, the tasks it stands for (a group has several). Raises DataError."""
+        """The tasks for each requested name (several for a group). Raises DataError."""
         from lm_eval.tasks import TaskManager
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -88,14 +87,14 @@ class HarnessStep(Step[H]):
             for leaf, task in by_name[asked].items():
                 if task.OUTPUT_TYPE != "generate_until":
                     raise DataError(
-                        f"lm_eval's {leaf} compares log-likelihoods of options ({task.OUTPUT_TYPE}), and answers are "
-                        "sampled here: take a generative variant of the task"
+                        f"lm_eval's {leaf} compares log-likelihoods of options ({task.OUTPUT_TYPE}), but answers are "
+                        "sampled here: use a generative variant of the task"
                     )
         return by_name
 
 
 class PromptsParams(HarnessParams):
-    """limit: questions of each task, chosen by the seed. system: a file of templates/prompts."""
+    """limit: questions per task, sampled with the seed. system: a file in templates/prompts."""
 
     limit: int | None = Field(None, ge=1)
     seed: int = 0
@@ -109,7 +108,7 @@ class LmEvalPrompts(HarnessStep[PromptsParams]):
     scope = "source"
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """A row for each question; `rows` is empty."""
+        """A row per question; `rows` is empty."""
         system = prompts.head(self.params.system)
         for asked, leaves in self.loaded(ctx.base).items():
             chosen = self._chosen(asked, leaves)
@@ -126,7 +125,7 @@ class LmEvalPrompts(HarnessStep[PromptsParams]):
                     messages = json.loads(text)
                     place = f"{leaf}/{number}" if len(leaves) > 1 else str(number)
                     if messages[-1]["role"] != "user":
-                        yield Drop("the task begins the answer itself", f"{asked}/{place}", bad=True)
+                        yield Drop("the task prefills the answer", f"{asked}/{place}", bad=True)
                         continue
                     until = [stop for stop in settings.get("until") or () if stop]
                     about = {"task": leaf, "number": number, "until": until}
@@ -148,19 +147,19 @@ class LmEvalPrompts(HarnessStep[PromptsParams]):
 
 
 def _as_json(messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    """What the harness takes for a chat template: a prompt is a text to it."""
+    """Serves as the harness's chat template, whose result must be a text."""
     return json.dumps(list(messages))
 
 
 class GradeParams(HarnessParams):
-    """thinking: format of the completions. metrics: task to "metric" or "metric,filter"; by default its first ones."""
+    """thinking: format of the completions. metrics: task -> "metric" or "metric,filter" (default: the first)."""
 
     thinking: ThinkingFormat = PRESETS["none"]
     metrics: dict[str, str] = Field(default_factory=dict)
 
 
 class LmEvalGrade(HarnessStep[GradeParams]):
-    """Completions of the harness's prompts to rows with its score of each; none is dropped."""
+    """Scores completions of the harness's prompts; drops none."""
 
     kind = "lm_eval_grade"
     scope = "whole"  # loading tasks takes longer than grading
@@ -170,10 +169,10 @@ class LmEvalGrade(HarnessStep[GradeParams]):
         return str(row["outcome"])
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Each row with `score` of its task's metric; all its metrics are in meta.score_details."""
+        """Each row with its task's metric as `score`; all metrics are in meta.score_details."""
         from langdetect import DetectorFactory
 
-        DetectorFactory.seed = 0  # IFEval asks it for languages, and unseeded it draws at random
+        DetectorFactory.seed = 0  # used by IFEval; not deterministic without a seed
         tasks = self.loaded(ctx.base)
         of_task: dict[tuple[str, str], list[int]] = defaultdict(list)
         for at, row in enumerate(rows):
@@ -186,7 +185,7 @@ class LmEvalGrade(HarnessStep[GradeParams]):
         yield from (graded[at] for at in range(len(rows)))
 
     def _graded(self, task: Task, asked: str, rows: Sequence[Row], answers: Sequence[str]) -> Iterator[Row]:
-        """The rows with every metric, and the one that counts as score."""
+        """The rows with all metrics, one of them as the score."""
         from lm_eval.api.instance import Instance
 
         docs = [task.eval_docs[row["meta"]["lm_eval"]["number"]] for row in rows]
@@ -202,11 +201,11 @@ class LmEvalGrade(HarnessStep[GradeParams]):
                     for name, filtered in instance.filtered_resps.items()
                     for metric, value in task.process_results(doc, [filtered]).items()
                 }
-            except LookupError as problem:  # of NLTK, whose message is a box of many lines
+            except LookupError as problem:  # NLTK's message spans many lines
                 if not (missing := NLTK_DATA.search(str(problem))):
                     raise
                 raise DataError(
-                    f"lm_eval's {asked}: NLTK's {missing[1]} is not on this machine: where there is a network, run "
+                    f"lm_eval's {asked}: NLTK's {missing[1]} is missing: with network access, run "
                     f"{sys.executable} -m nltk.downloader {missing[1]}"
                 ) from None
             counted = self._counted(task, asked, values)
@@ -215,7 +214,7 @@ class LmEvalGrade(HarnessStep[GradeParams]):
             yield _scored(row, answer, extracted, values, counted)
 
     def _counted(self, task: Task, asked: str, values: dict[str, Any]) -> dict[str, Any]:
-        """The metric that counts. Raises DataError for one that is not there, or is no mean over questions."""
+        """The name of the metric that is the score. Raises DataError if it is missing or not a mean over questions."""
 
         def is_mean(key: str) -> bool:
             aggregate = task.aggregation().get(key.partition(",")[0])
@@ -224,7 +223,7 @@ class LmEvalGrade(HarnessStep[GradeParams]):
         metric_name = self.params.metrics.get(asked, "")
         fitting = [key for key in values if not metric_name or metric_name in (key, key.partition(",")[0])]
         if not fitting or not is_mean(fitting[0]):
-            why = "is not among its metrics" if not fitting else "is no mean over questions"
+            why = "is not among its metrics" if not fitting else "is not a mean over questions"
             means = ", ".join(filter(is_mean, values)) or "none"
             raise DataError(f"lm_eval's {asked}: metric {metric_name or fitting[0]} {why}: choose one of {means}")
         metric, _, filtered = fitting[0].partition(",")

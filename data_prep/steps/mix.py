@@ -1,15 +1,15 @@
-"""Mixes sources into one training set: so many rows of each, no prompt twice, in an order that a seed decides.
+"""Mixes sources into one training set: a given number of rows each, no duplicate prompts, in seeded order.
 
 - mix:
     inputs: [code, maths, still_2]
     parts:                                       # categories, by the rows' `source`
       code: {sources: [apps, taco], n: 5000}     # 5,000 of both together
       math: {sources: {numina_math: 6000, numina_amc_aime: 2000}}
-      science: {sources: [still_2]}              # all there is
+      science: {sources: [still_2]}              # all rows
     seed: 1
 
-A part that gets less than `least` of what it asks for is an error. A row's meta then says its `category` and its
-`provenance` (source, and its id there); its own id begins with the source. The manifest counts rows by both.
+A part with fewer rows than the share `least` of its count is an error. A row's meta records its `category` and
+`provenance` (source and original id); its new id starts with the source. The manifest counts rows by both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FIELDS: dict[str, tuple[str, ...]] = {"prompt": ("prompt",), "text": ("prompt", 
 
 
 class Part(Params):
-    """One category. sources: names, of which `n` rows together are drawn, or names with a count each."""
+    """One category. sources: names, from which `n` rows are sampled together, or a count for each name."""
 
     sources: Annotated[tuple[str, ...], Field(min_length=1)] | Annotated[dict[str, PositiveInt], Field(min_length=1)]
     n: int | None = Field(None, ge=1)
@@ -40,12 +40,12 @@ class Part(Params):
     @model_validator(mode="after")
     def _counted_once(self) -> Self:
         if isinstance(self.sources, dict) and self.n is not None:
-            raise ValueError("give n for all sources together, or a count to each of them, not both")
+            raise ValueError("give n for all sources together, or a count for each source, not both")
         return self
 
 
 class MixParams(Params):
-    """distinct: what no two rows may share; least: share of its count that a part must get."""
+    """distinct: fields in which rows must differ. least: minimum share of its count that a part must reach."""
 
     parts: dict[str, Part] = Field(min_length=1)
     distinct: Literal["prompt", "text", "nothing"] = "prompt"
@@ -58,13 +58,13 @@ class MixParams(Params):
         for category, part in self.parts.items():
             for source in part.sources:
                 if source in seen:
-                    raise ValueError(f"source {source!r} is in parts {seen[source]!r} and {category!r}; name it once")
+                    raise ValueError(f"source {source!r} is in parts {seen[source]!r} and {category!r}; keep it in one")
                 seen[source] = category
         return self
 
     @property
     def shares(self) -> list[tuple[str, tuple[str, ...], int | None]]:
-        """(category, sources that are drawn from together, how many of their rows or None for all), in their order."""
+        """(category, sources sampled together, their number of rows or None for all), in order."""
         shares: list[tuple[str, tuple[str, ...], int | None]] = []
         for category, part in self.parts.items():
             if isinstance(part.sources, dict):
@@ -75,7 +75,7 @@ class MixParams(Params):
 
 
 class Mix(Step[MixParams]):
-    """Rows of several sources to one mixture; each row left out is a drop with its reason."""
+    """Mixes rows of several sources; each row not used is a drop with a reason."""
 
     kind = "mix"
     scope = "whole"
@@ -83,11 +83,11 @@ class Mix(Step[MixParams]):
     tells_inputs_apart: ClassVar[bool] = True
 
     def tally(self, row: Row) -> str:
-        """The mixture: rows by category and source."""
+        """Category and source."""
         return f"{row['meta']['category']}: {row['source']}"
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Drops first, in the rows' order; then the mixture, shuffled. Raises DataError for a part that is short."""
+        """Drops in input order, then the shuffled mixture. Raises DataError for a part with too few rows."""
         import numpy as np
 
         share, rank, hashes = self._facts(rows)
@@ -112,7 +112,7 @@ class Mix(Step[MixParams]):
             yield _labelled(rows[at], categories[share[at]])
 
     def _facts(self, rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.uint64], bytes]:
-        """For each row the share it can be in (-1: none), its place in a shuffle, and a hash of what is distinct."""
+        """Per row: its share (-1: none), its shuffle rank, and a hash of its distinct fields."""
         import numpy as np
 
         places = {source_name: at for at, (_, sources, _) in enumerate(self.params.shares) for source_name in sources}
@@ -139,8 +139,8 @@ class Mix(Step[MixParams]):
             own = fresh[share[fresh] == at]
             if count is not None and len(own) < self.params.least * count:
                 raise DataError(
-                    f"part {category!r}: {', '.join(sources)} give {len(own):,} rows and {count:,} are asked for: "
-                    f"make more, ask for fewer, or lower least ({self.params.least:g})"
+                    f"part {category!r}: {', '.join(sources)} have {len(own):,} rows, but {count:,} are requested: "
+                    f"add rows, request fewer, or lower least ({self.params.least:g})"
                 )
             kept.append(own[:count])
         return np.concatenate(kept)

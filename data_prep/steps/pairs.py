@@ -1,9 +1,9 @@
-"""Preference pairs of a question's samples: `completion` scores higher than `rejected`.
+"""Preference pairs from a question's samples: `completion` scores higher than `rejected`.
 
-- pairs: {per_prompt: 1, margin: 0.5, min_samples: 4}       a reward model's scores, whatever their range is
+- pairs: {per_prompt: 1, margin: 0.5, min_samples: 4}       reward-model scores of any range
 - pairs: {min_preferred: 1.0, max_dispreferred: 0.6, per_prompt: 4, column: code}
 
-Of a question's pairs the widest come first, and samples that stand in none yet.
+Pairs with the largest score difference and with unused samples are preferred.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Pair = tuple[Candidate, Candidate]  # chosen and rejected
 
 
 class PairsParams(BuilderParams):
-    """margin: least difference of the scores, which are never equal."""
+    """margin: minimum score difference; equal scores never form a pair."""
 
     margin: float = Field(0.0, ge=0)
     min_preferred: float | None = None
@@ -31,12 +31,12 @@ class PairsParams(BuilderParams):
 
 
 class Pairs(Builder[PairsParams]):
-    """All samples in, pairs out; questions that give none are counted as drops."""
+    """Builds pairs from samples; questions without a pair are counted as drops."""
 
     kind = "pairs"
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Rows in the order of their questions' ids, whatever order the samples come in."""
+        """Rows ordered by question id, independent of the input order."""
         for name, samples, drops in candidates.grouped(rows, self.params):
             yield from drops
             kept, repeats = candidates.distinct(samples, self.params.identity)

@@ -1,7 +1,7 @@
-"""Completions that become references, and references that become completions.
+"""Converts completions to references, and references to completions.
 
-- add_reference                   the completion, of a strong model, becomes one more of the row's references
-- references_sft: {only: [0]}     a row for SFT of each reference, or of those at these places
+- add_reference                   appends a strong model's completion to the row's references
+- references_sft: {only: [0]}     an SFT row per reference, or only for these indices
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from rewards.text.tokenise import tokens_13a
 
 
 def without_sample(row: Row) -> Row:
-    """The prompt's own row, without the completion that was sampled for it."""
+    """The prompt's row, without the sampled completion."""
     meta = without(row.get("meta", {}), ("prompt_id", *META_OF_A_COMPLETION))
     return {**without(row, OF_A_COMPLETION), "id": prompt_of(row), "meta": meta}
 
 
 class AddReference(Step):
-    """The completion of a row, sampled from a strong model, becomes the last of its references."""
+    """Appends the row's completion, sampled from a strong model, to its references."""
 
     kind = "add_reference"
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
     present: ClassVar[tuple[str, ...]] = ("completion",)
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Prompts with references; truncated and empty completions are drops."""
+        """Prompts with references; truncated and empty completions are dropped."""
         for row in rows:
             if row.get("meta", {}).get("finish_reason") == "length":
                 yield Drop("truncated reference", row["id"])
@@ -39,7 +39,7 @@ class AddReference(Step):
 
 
 class ReferencesSftParams(Params):
-    """only: places of the references to take, from 0; all by default, as in the original."""
+    """only: indices of the references to use (default: all, as in the original)."""
 
     only: tuple[int, ...] = ()
 
@@ -52,11 +52,11 @@ class ReferencesSft(Step[ReferencesSftParams]):
     growth = 6.0
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """As many rows as references were asked for; a place without one is a drop."""
+        """A row per requested reference; an index without a reference is a drop."""
         for row in map(without_sample, rows):
             references = row.pop("references")
             for place in self.params.only or range(len(references)):
                 if not 0 <= place < len(references):
-                    yield Drop("no such reference", row["id"], f"place {place} of {len(references)}", bad=True)
+                    yield Drop("no such reference", row["id"], f"index {place}, {len(references)} references", bad=True)
                 else:
                     yield {**row, "id": f"{row['id']}_{place}", "completion": references[place]}

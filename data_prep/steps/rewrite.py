@@ -1,16 +1,16 @@
-r"""Sets a reasoning model's free text out as thought and solution, in the format that will be trained on.
+r"""Rewrites a reasoning model's free text as thought and solution, in the training format.
 
-- rewrite: {format: sky_t1}                                                 what the text itself shows; else a drop
-- rewrite: {format: sky_t1, model: gpt-4o-mini, base_url: …, api_key_env: KEY}     a model writes the others
-- rewrite: {format: sky_t1, model: Qwen/Qwen2.5-7B-Instruct}                       the same, served here by vLLM
+- rewrite: {format: sky_t1}                                             split at a boundary in the text, else dropped
+- rewrite: {format: sky_t1, model: gpt-4o-mini, base_url: …, api_key_env: KEY}     a model rewrites the others
+- rewrite: {format: sky_t1, model: Qwen/Qwen2.5-7B-Instruct}                       the same with a local vLLM server
 
-`explained: 20` asks of a solution that a boundary shows for 20 words besides its heading and box, so that a bare
-"**Final Answer** \boxed{42}" does not teach that form of answer; a program is its own explanation.
+`explained: 20` requires that a solution after a boundary has 20 words besides its heading and box, so that
+bare answers such as "**Final Answer** \boxed{42}" are not trained on; a program needs no explanation.
 
-A model's rewriting is used only if it ended by itself, holds the format's marks once and in order, and keeps the
-thought: its length within `shortest` to `longest` of the original's, and at least `verbatim` of its characters in the
-original in the same order. It is asked `tries` times. `score` comes after this step: what is graded is what is
-trained on.
+A model's rewriting is used only if it is not truncated, contains the format's tags once and in order, and preserves the
+thought: its length is between `shortest` and `longest` times the original's, and at least the share `verbatim` of its
+characters is in the original in the same order. Up to `tries` requests are made. Put `score` after this step, so that
+the training text is what is graded.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ from rewards.thinking import Thinking, thinking
 if TYPE_CHECKING:
     from data_prep.inference.api.client import ChatClient
 
-NO_BOUNDARY, BARE = "no boundary between thought and solution", "solution without explanation"  # a model may help
-OF_THE_SAMPLE = ("tokens", "score_details", "reasoning")  # fields of meta that are of the text as it was
+NO_BOUNDARY, BARE = "no boundary between thought and solution", "solution without explanation"  # may be rewritten
+OF_THE_SAMPLE = ("tokens", "score_details", "reasoning")  # meta fields that describe the original text
 
 
 class RewriteParams(RepeatedParams):
-    """format: a thinking format by name; the rest is for the model that sets out what shows no boundary."""
+    """format: a thinking format's name. The others are for the model that rewrites texts without a boundary."""
 
     format: Annotated[str, checked(known_format)] = "sky_t1"
-    explained: int = Field(0, ge=0)  # words that a boundary's solution must have besides its heading and box
-    system: tasks.PromptName = None  # a file of templates/prompts, in place of the sampler's system message
+    explained: int = Field(0, ge=0)  # minimum words of a solution after a boundary, without heading and box
+    system: tasks.PromptName = None  # a file in templates/prompts that replaces the sampler's system message
     model: str = ""
     max_tokens: int = Field(16_384, ge=1)
-    shortest: float = Field(0.6, ge=0, le=1)  # the thought's length, as shares of the whole text's
+    shortest: float = Field(0.6, ge=0, le=1)  # length of the thought relative to the original text
     longest: float = Field(1.05, ge=1)
     verbatim: float = Field(0.9, ge=0, le=1)
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
         if self.base_url is not None and not self.model:
-            raise ValueError("base_url: say which model rewrites there; without one, only boundaries are used")
+            raise ValueError("base_url needs model; without a model, texts are only split at boundaries")
         return self
 
 
 class Rewrite(EndpointStep[RewriteParams]):
-    """Samples in, samples in the format out; what cannot be set out is a drop with its reason."""
+    """Rewrites samples in the format; those that cannot be rewritten are drops with a reason."""
 
     kind = "rewrite"
     present: ClassVar[tuple[str, ...]] = ("completion",)
@@ -74,16 +74,16 @@ class Rewrite(EndpointStep[RewriteParams]):
         return self.params.env if self.params.model else "core"
 
     def fingerprint(self, base: Path) -> dict[str, Any]:
-        """The prompts; an endpoint's model is known by its name only."""
+        """The prompts and the model; for an endpoint only the model's name is known."""
         asked = self.params.identity(base) if self.params.model else {}
         return {"prompts": prompts.content_hash("rewrite"), "system": prompt_hash(self.params.system), **asked}
 
     def tally(self, row: Row) -> str:
-        return f"set out by {row['meta']['rewritten_by']}"
+        return f"rewritten by {row['meta']['rewritten_by']}"
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """Make the client, once for all shards, where a model is asked."""
+        """Open the client once for all shards, if there is a model."""
         with endpoint(self.params, ctx) if self.params.model else nullcontext() as asker:
             yield lambda rows, shard: self._rewritten(rows, asker)
 
@@ -98,13 +98,13 @@ class Rewrite(EndpointStep[RewriteParams]):
         return list(outputs.values())
 
     def _by_boundary(self, row: Row, form: Thinking) -> Row | Drop:
-        """The row set out, or why its text alone does not allow it."""
+        """The row split at a boundary in its text, or why there is none."""
         if not row["completion"].strip():
             return Drop("empty completion", row["id"])
         if cut_short(row):
             return Drop("truncated sample", row["id"])
         code = "tests" in row
-        thought = row.get("meta", {}).get("reasoning")  # an endpoint has set it out already
+        thought = row.get("meta", {}).get("reasoning")  # already separated by an endpoint
         parts = Parts(thought, row["completion"]) if thought else split(row["completion"], code, self.params.shortest)
         if parts is None:
             return Drop(NO_BOUNDARY, row["id"])
@@ -113,7 +113,7 @@ class Rewrite(EndpointStep[RewriteParams]):
         try:
             return self._with(row, form.render(*parts), "boundary")
         except rewards.RewardError as problem:
-            return Drop("marks inside the text", row["id"], str(problem))
+            return Drop("tags inside the text", row["id"], str(problem))
 
     def _by_model(
         self, rows: Sequence[Row], todo: list[int], form: Thinking, asker: ChatClient
@@ -154,7 +154,7 @@ class Rewrite(EndpointStep[RewriteParams]):
             return Drop("rewriting: length of the thought", row["id"], f"{length:.2f} of the original's")
         kept = LCSseq.similarity(parsed.thought, original) / max(1, len(parsed.thought))
         if kept < given.verbatim:
-            return Drop("rewriting: thought changed", row["id"], f"{kept:.2f} of it stands in the original")
+            return Drop("rewriting: thought changed", row["id"], f"{kept:.2f} of it is in the original")
         return self._with(row, form.render(parsed.thought, parsed.answer), "model")
 
     def _with(self, row: Row, text: str, by: str) -> Row:

@@ -24,33 +24,33 @@ from rewards.scorer import score_rows
 if TYPE_CHECKING:
     from rewards.code.reward import CodeReward
 
-MAX_DETAILS = 2000  # characters of JSON; longer fields stay out of the row
-CODE_SHARD_ROWS = 64  # programs may take seconds each: a kill loses less, and 64 rows keep all workers busy
+MAX_DETAILS = 2000  # characters of JSON; longer fields are not stored in the row
+CODE_SHARD_ROWS = 64  # a program may take seconds, so a kill must lose few; 64 rows keep all workers busy
 FAULTY = ("error", "timeout")  # outcomes that say nothing about the completion
 
 
 class ScoreParams(Params):
-    """A reward by name with its parameters; see `rewards.REGISTRY`."""
+    """A reward's name and parameters; see `rewards.REGISTRY`."""
 
     reward: str
     params: dict[str, JsonValue] = Field(default_factory=dict)
-    max_error_share: float = Field(0.02, ge=0, le=1)  # of rows whose outcome is error or timeout
-    workers: int | None = Field(None, ge=1)  # processes at once; by default what the executor has
-    cache: bool = False  # reward code only: do not rerun programs that were run before under the same tests
+    max_error_share: float = Field(0.02, ge=0, le=1)  # allowed share of rows with outcome error or timeout
+    workers: int | None = Field(None, ge=1)  # parallel processes; default: the executor's
+    cache: bool = False  # reward code only: reuse verdicts of programs that were run before with the same tests
 
     @model_validator(mode="after")
     def _loads(self) -> Self:
         rewards.reward_class(self.reward).create(self.reward, self.params)
         if self.cache and self.reward != "code":
-            raise ValueError(f"cache keeps verdicts of reward code only, not of {self.reward}: leave it out")
+            raise ValueError(f"cache applies to reward code only, not to {self.reward}: remove it")
         return self
 
 
 class ScoreStep(Step[ScoreParams]):
-    """Rows with completions to rows with scores; none is dropped."""
+    """Scores completions; drops none."""
 
     kind = "score"
-    present: ClassVar[tuple[str, ...]] = ("completion",)  # may be empty: an empty completion is scored, too
+    present: ClassVar[tuple[str, ...]] = ("completion",)  # may be empty: an empty completion is scored
     unkeyed: ClassVar[tuple[str, ...]] = ("workers", "max_error_share", "cache")
     packages: ClassVar[tuple[str, ...]] = ("math-verify", "rapidfuzz")
     shard_rows: int = 500
@@ -63,14 +63,14 @@ class ScoreStep(Step[ScoreParams]):
         self.scope = "whole" if self._reward.grouped else "shard"  # a group's completions are scored together
 
     def env(self) -> str:
-        """Core, but for a reward that needs torch."""
+        """Core, except for a reward that needs torch."""
         return "vllm" if self.params.reward == "bertscore" else "core"
 
     def processes(self) -> int | None:
         return self.params.workers
 
     def modules(self) -> tuple[str, ...]:
-        """The reward's; of one that is made of others, those of all rewards."""
+        """The reward's module; for a combined reward all rewards' modules."""
         combined = self.params.reward in ("combine", "bleu_rm")
         names = rewards.REGISTRY if combined else (self.params.reward,)
         return tuple(rewards.place_of(name).partition(":")[0] for name in names)
@@ -79,7 +79,7 @@ class ScoreStep(Step[ScoreParams]):
         return str(row["outcome"])
 
     def verdict(self, counts: Mapping[str, int], rows: int) -> str | None:
-        """Too many outcomes that say nothing about the completion make the scores unusable."""
+        """Rejects scores with too many errors and timeouts."""
         faulty = sum(counts.get(outcome, 0) for outcome in FAULTY)
         if faulty <= self.params.max_error_share * rows:
             return None
@@ -90,9 +90,9 @@ class ScoreStep(Step[ScoreParams]):
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """Check once for all shards that what the reward depends on (a server, a sandbox) works. Raises DataError."""
+        """Check once for all shards that the reward's dependencies (server, sandbox) work. Raises DataError."""
         cache = ScoreCache(ctx.dir.parent / "scores") if self.params.cache else None
-        workers = ctx.workers if self._reward.grouped else 1  # each shard has a process of its own already
+        workers = ctx.workers if self._reward.grouped else 1  # shards already run in parallel processes
 
         def apply(rows: Any, shard: int) -> Iterator[Row]:
             with reward_errors():
@@ -125,7 +125,7 @@ def _scored(row: Row, score: rewards.Score) -> Row:
 
 
 def _short(details: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The details that are short enough for a row; of a long answer its beginning and hash, which majorities need."""
+    """The details that are short enough for a row; a long answer is truncated and hashed, for majority votes."""
     if len(json.dumps(details)) <= MAX_DETAILS:
         return details
     answer = str(details.get("answer", ""))

@@ -1,12 +1,12 @@
-"""Chooses rows: by outcome, score, level, label or pass rate, and so many per prompt or at all.
+"""Selects rows by outcome, score, level, label or pass rate, and up to a number per prompt or in total.
 
 - select: {min_score: 1, outcome: scored, per_prompt: 4, order: shortest}
 - select: {pass_rate: [0.2, 0.8]}
 - select: {n: 1000, seed: 1}
 - select: {n: 5000, take: lowest, by: score}      or middle, highest; by a field of meta: `by: meta.difficulty`
 
-Filters come first, then pass_rate, per_prompt and n. What is chosen depends on the rows
-and the seed, not on the order in which they come; what is kept stays in that order.
+Filters are applied first, then pass_rate, per_prompt and n. The selection depends on the rows and the seed, not on the
+input order; selected rows keep that order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
-        raise ValueError(f"the lower bound comes first: [{value[1]:g}, {value[0]:g}]")
+        raise ValueError(f"the lower bound must come first: [{value[1]:g}, {value[0]:g}]")
     return value
 
 
@@ -39,20 +39,20 @@ Order = Literal["first", "shortest", "random"]
 
 
 class SelectParams(Params):
-    """All that is given must hold; ranges include both ends."""
+    """All given conditions must hold; ranges are inclusive."""
 
     source: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
     outcome: Outcomes = ()
     min_score: float | None = None
-    level: Range | None = None  # of meta.level
-    between: dict[str, Range] = Field(default_factory=dict)  # field of meta -> range of numbers
-    meta: dict[str, Annotated[tuple[Scalar, ...], ONE_OR_MORE]] = Field(default_factory=dict)  # values allowed
-    pass_rate: Range | None = None  # share of a prompt's samples that pass, over all its rows
+    level: Range | None = None  # range of meta.level
+    between: dict[str, Range] = Field(default_factory=dict)  # meta field -> numeric range
+    meta: dict[str, Annotated[tuple[Scalar, ...], ONE_OR_MORE]] = Field(default_factory=dict)  # allowed values
+    pass_rate: Range | None = None  # range of the prompt's pass rate over all its rows
     pass_score: float = 1.0  # a sample passes with at least this score
     per_prompt: int | None = Field(None, ge=1)
-    order: Order = "first"  # which ones of a prompt
-    n: int | None = Field(None, ge=1)  # an upper bound
-    take: Literal["random", "lowest", "middle", "highest"] = "random"  # which ones `n` counts, in the order of `by`
+    order: Order = "first"  # order within a prompt for per_prompt
+    n: int | None = Field(None, ge=1)  # maximum number of rows
+    take: Literal["random", "lowest", "middle", "highest"] = "random"  # which n rows, ordered by `by`
     by: str = Field("score", pattern=r"^(score|meta\.\w+)$")
     seed: int = 0
 
@@ -60,21 +60,21 @@ class SelectParams(Params):
     def _something(self) -> Self:
         idle = type(self).model_fields.keys() - {"order", "seed", "pass_score", "take", "by"}
         if all(getattr(self, name) in (None, (), {}) for name in idle):
-            raise ValueError("selects nothing: give one of " + ", ".join(sorted(idle)))
+            raise ValueError("no condition given: set at least one of " + ", ".join(sorted(idle)))
         if self.take != "random" and self.n is None:
-            raise ValueError(f"take: {self.take} needs n, how many")
+            raise ValueError(f"take: {self.take} needs n")
         return self
 
 
 class Select(Step[SelectParams]):
-    """Fewer rows, unchanged; each row left out is a drop with its reason."""
+    """Keeps the selected rows unchanged; each other row is a drop with a reason."""
 
     kind = "select"
     scope = "whole"
     passes = True
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Rows that pass every stage, in the order in which they came."""
+        """Rows that pass every stage, in input order."""
         import numpy as np
 
         table = self._table(rows)
@@ -137,16 +137,16 @@ class Select(Step[SelectParams]):
         return None
 
     def _taken(self, table: Table, left: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """The `count` that are taken; of equal values those that the seed draws."""
+        """The `count` rows that are taken; ties are broken by the seed."""
         import numpy as np
 
-        ordered = left[np.lexsort((table.rank[left], table.value[left]))]  # by the rank alone where `take` is random
+        ordered = left[np.lexsort((table.rank[left], table.value[left]))]  # by rank alone if `take` is random
         places = {"middle": (len(ordered) - count) // 2, "highest": len(ordered) - count}
         start = max(places.get(self.params.take, 0), 0)
         return ordered[start : start + count]
 
     def _per_prompt(self, rows: Sequence[Row], table: Table, left: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The first so many of each prompt, by the order that is asked for, then as they were drawn, then by id."""
+        """The first `per_prompt` rows of each prompt, by `order`, then sample number, then id."""
         import numpy as np
 
         def order(index: int) -> tuple[int, int]:
@@ -163,43 +163,43 @@ class Select(Step[SelectParams]):
 
 
 class Table:
-    """A few numbers of each row, some 50 bytes, so that a million rows need not be held."""
+    """A few numbers per row (about 50 bytes), so that a million rows need not be in memory."""
 
     def __init__(self, size: int) -> None:
         import numpy as np
 
-        self.refusal = np.zeros(size, dtype=np.uint16)  # 0, or the place of its reason
+        self.refusal = np.zeros(size, dtype=np.uint16)  # 0, or the index of the drop reason
         self.score = np.full(size, np.nan)
-        self.value = np.full(size, np.nan)  # that the lowest and highest are taken by
-        self.rank = np.zeros(size, dtype=np.uint64)  # place in a shuffle that only the seed and the id decide
-        self.prompt = np.zeros(size, dtype=np.uint64)  # a hash: of a million two are equal with a chance of 3e-8
+        self.value = np.full(size, np.nan)  # value of `by`
+        self.rank = np.zeros(size, dtype=np.uint64)  # shuffle rank from the seed and the id
+        self.prompt = np.zeros(size, dtype=np.uint64)  # a hash; collision probability among a million: 3e-8
         self.sample = np.zeros(size, dtype=np.int64)
         self.length = np.zeros(size, dtype=np.int64)
-        self.reasons: dict[str, int] = {"": 0}  # of drops; the first is of rows that stay
+        self.reasons: dict[str, int] = {"": 0}  # drop reasons; the first is for kept rows
 
     def refuse(self, at: int | NDArray[np.int64], reason: str) -> None:
         self.refusal[at] = self.reasons.setdefault(reason, len(self.reasons))
 
     def narrowed(self, left: NDArray[np.int64], kept: NDArray[np.int64], reason: str) -> NDArray[np.int64]:
-        """The places that are kept, in order, once the others are refused."""
+        """Refuse all of `left` but `kept`; returns `kept` in order."""
         import numpy as np
 
         self.refuse(np.setdiff1d(left, kept, assume_unique=True), reason)
         return np.sort(kept)
 
     def rates(self, passing: float) -> NDArray[np.float64]:
-        """For each row the share of its prompt's scored rows that pass; nan where none has a score."""
+        """For each row its prompt's pass rate over scored rows; nan if none has a score."""
         import numpy as np
 
         _, group = np.unique(self.prompt, return_inverse=True)
-        passed = np.bincount(group, weights=self.score >= passing)  # not a number passes nothing
+        passed = np.bincount(group, weights=self.score >= passing)  # nan does not pass
         scored = np.bincount(group, weights=~np.isnan(self.score))
         rates: NDArray[np.float64] = np.where(scored > 0, passed / np.maximum(scored, 1), np.nan)[group]
         return rates
 
 
 def _number(value: Any) -> float:
-    """A level as a number: 3, "3" and MATH's "Level 3"; nan, which no range holds, for anything else."""
+    """A level as a number: 3, "3" and MATH's "Level 3"; nan, which is in no range, for anything else."""
     try:
         return float(str(value).removeprefix("Level "))
     except ValueError:
@@ -207,18 +207,18 @@ def _number(value: Any) -> float:
 
 
 def _value(row: Row, by: str) -> float:
-    """The score or a field of meta as a number, nan where there is none."""
+    """The score or a meta field as a number, nan if there is none."""
     value = row.get("score") if by == "score" else row.get("meta", {}).get(by.removeprefix("meta."))
     return _number(value)
 
 
 def number_of(text: str) -> int:
-    """Eight bytes of a hash, as a number: a place in a shuffle, the same wherever it is drawn."""
+    """Eight bytes of a hash as a number: a reproducible shuffle rank."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
 def _groups(left: NDArray[np.int64], by: NDArray[Any]) -> Iterator[list[int]]:
-    """The places with equal values, in the order in which they came."""
+    """The indices with equal values, in input order."""
     import numpy as np
 
     ordered = left[np.argsort(by[left], kind="stable")]

@@ -1,10 +1,10 @@
-"""Train and validation rows by prompt: two steps of one seed that differ in `part` share no prompt.
+"""Train/validation split by prompt: two steps with the same seed and different `part` share no prompt.
 
 - split: {name: train, inputs: [score], validation: 0.05, part: train, seed: 1}
 - split: {name: validation, inputs: [score], validation: 0.05, part: validation, seed: 1}
 
-validation: a share of the prompts. All rows of a prompt are on one side, and so are prompts that differ in case and
-spacing only, whatever their ids are. Rows of the other part are counted as drops.
+validation: a share of the prompts. All rows of a prompt are in the same part, as are prompts that differ only in case
+and spacing, whatever their ids. Rows of the other part are counted as drops.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from data_prep.text.normalise import text_hash
 
 
 class SplitParams(Params):
-    """Which part of the prompts, and the share that is for validation."""
+    """The part to keep, and the share of validation prompts."""
 
     validation: float = Field(gt=0, lt=1)
     part: Literal["train", "validation"]
@@ -28,16 +28,16 @@ class SplitParams(Params):
 
 
 class Split(Step[SplitParams]):
-    """All rows in, those of one part out; the others are drops."""
+    """Keeps the rows of one part; drops the others."""
 
     kind = "split"
     passes = True
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
-        """Rows in their order."""
+        """Rows in input order."""
         for row in rows:
             text = f"{self.params.seed}:".encode() + text_hash(row, ("prompt",))
-            rank = int.from_bytes(hashlib.sha256(text).digest()[:8], "big")  # a prompt's place in a shuffle
+            rank = int.from_bytes(hashlib.sha256(text).digest()[:8], "big")  # the prompt's shuffle rank
             part = "validation" if rank < int(self.params.validation * 2**64) else "train"
             yield row if part == self.params.part else Drop(f"of the {part} part", row["id"])

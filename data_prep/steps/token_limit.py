@@ -1,9 +1,9 @@
-"""Drops rows and preference pairs that are longer than a trainer reads, in tokens of the model that is trained.
+"""Drops rows and preference pairs that exceed the trainer's maximum length, in tokens of the trained model.
 
 - token_limit: {model: "${model}", max_tokens: "${train.max_length}"}
 
-A row is as long as its prompt in the model's chat template, its completion, and the end of the turn; of a pair the
-longer side counts. Pairs whose sides are the same tokens go, too.
+A row's length is that of its prompt in the model's chat template, its completion and the end of the turn; for a pair
+the longer side counts. Pairs whose sides have equal tokens are dropped as well.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from data_prep.errors import DataError
 from data_prep.inference.models import find_model, tokenizer_folder
 from data_prep.text.chat_template import ChatTemplate
 
-END_TOKENS = 2  # the end token, and the newline that ChatML writes after it
+END_TOKENS = 2  # the end token and ChatML's newline after it
 
 
 class TokenLimitParams(Params):
-    """model: a folder or a Hub id, whose tokenizer counts; max_tokens: of prompt and completion together."""
+    """model: folder or Hub id of the tokenizer. max_tokens: limit of prompt plus completion."""
 
     model: str
     revision: str | None = None
@@ -33,7 +33,7 @@ class TokenLimitParams(Params):
 
 
 class TokenLimit(Step[TokenLimitParams]):
-    """Rows within the limit, unchanged; the others are drops with their length."""
+    """Keeps rows within the limit unchanged; drops the others with their length."""
 
     kind = "token_limit"
     passes = True
@@ -45,12 +45,12 @@ class TokenLimit(Step[TokenLimitParams]):
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        """Read the tokenizer once for all shards. Raises DataError."""
+        """Load the tokenizer once for all shards. Raises DataError."""
         from tokenizers import Tokenizer
 
         folder = tokenizer_folder(find_model(self.params.model, self.params.revision, ctx.base))
         if not (folder / "tokenizer.json").is_file():
-            raise DataError(f"model {self.params.model!r} has no tokenizer.json, by which its tokens are counted")
+            raise DataError(f"model {self.params.model!r} has no tokenizer.json, which is needed to count tokens")
         try:
             template = ChatTemplate(folder)
         except (OSError, ValueError, jinja2.TemplateError) as error:
@@ -69,7 +69,7 @@ class TokenLimit(Step[TokenLimitParams]):
             try:
                 prompt = len(encode(template.render(row["prompt"], ask=True)))
             except jinja2.TemplateError as error:
-                yield Drop("the chat template refuses the prompt", str(row["id"]), str(error), bad=True)
+                yield Drop("the chat template rejects the prompt", str(row["id"]), str(error), bad=True)
                 continue
             sides = [encode(row[name]) for name in ("completion", "rejected") if name in row]
             length = prompt + max(map(len, sides)) + END_TOKENS

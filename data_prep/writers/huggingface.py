@@ -1,10 +1,10 @@
-"""A Hugging Face data set: a folder as its repository on the Hub has it, and one for `load_from_disk`.
+"""Hugging Face data sets: a folder in the layout of a Hub repository, and one for `load_from_disk`.
 
     export/NAME/README.md, data/train-00000-of-00001.parquet     push_to_hub, or `hf upload OWNER/NAME export/NAME`
     export/NAME.saved/                                           datasets.load_from_disk
 
-Columns are those that TRL reads (messages; or prompt, chosen and rejected), then id, source, answer, references, score
-and meta, this one as JSON text: rows of several sources share no other schema.
+Columns are TRL's (messages; or prompt, chosen and rejected), then id, source, answer, references, score
+and meta, as JSON text since sources have different meta fields.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CARDS = ROOT / "templates" / "cards"
 
 @contextmanager
 def dataset(folder: Path, name: str, pairs: bool) -> Iterator[Callable[[Row], None]]:
-    """Writes rows of conversations, or of pairs, to both folders, with a card. Raises DataError."""
+    """Writes conversations or pairs to both folders, with a card. Raises DataError."""
     from datasets.arrow_dataset import Dataset
 
     hub, saved = folder / name, folder / f"{name}.saved"

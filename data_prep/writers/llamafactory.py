@@ -1,7 +1,6 @@
-"""A row as LlamaFactory reads it in its format `sharegpt`: messages, or for pairs messages and two answers.
+"""Rows in LlamaFactory's format `sharegpt`: messages, or for pairs messages and two answers.
 
-Each line also says where the row came from, in the columns `category` (`meta.category`, of a `mix`) and `source`, which
-LlamaFactory does not read.
+Each line also has the columns `category` (`meta.category`, from `mix`) and `source`, which LlamaFactory ignores.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ def entry(file_name: str, pairs: bool) -> dict[str, Any]:
 
 
 def records(pairs: bool) -> Callable[[Row], dict[str, Any]]:
-    """Makes records of rows, all of which have the columns `category` and `source` that the first one has.
+    """Converts rows to records; all have the columns `category` and `source` if the first one has them.
 
-    Arrow wants the same columns in all rows, and a text in the first that it sees: where a later row lacks one, null.
+    Arrow needs the same columns in all rows, with a text in the first; later rows without a value get null.
     """
     columns: list[str] | None = None
 

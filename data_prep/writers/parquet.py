@@ -1,4 +1,4 @@
-"""Parquet files that are written so many records at a time, whole or absent."""
+"""Writes Parquet files in row groups, atomically."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from data_prep.core.step import Row
 if TYPE_CHECKING:
     from pyarrow.lib import Schema
 
-ROW_GROUP = 10_000  # rows that are written at once
+ROW_GROUP = 10_000  # rows per row group
 
 
 @contextmanager
 def parquet(
     path: Path, record: Callable[[Row], dict[str, Any]], schema: Schema | None = None
 ) -> Iterator[Callable[[Row], None]]:
-    """Writes rows to a file; without a schema the first records decide its columns. Raises DataError."""
+    """Writes rows to a file; without a schema the first row group determines the columns. Raises DataError."""
     from pyarrow.lib import Table
     from pyarrow.parquet import ParquetWriter
 

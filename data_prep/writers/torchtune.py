@@ -1,4 +1,4 @@
-"""A row as torchtune's data sets read it, one JSON object a line.
+"""Rows in the formats of torchtune's data sets, one JSON object per line.
 
 - chat_dataset (conversation_column messages, conversation_style openai): {"messages": [...]}
 - preference_dataset: {"chosen_conversations": [...], "rejected_conversations": [...]}, whole conversations
@@ -12,7 +12,7 @@ from data_prep.core.step import Row
 
 
 def chat(row: Row) -> dict[str, Any]:
-    """The prompt's messages and the completion as the assistant's."""
+    """The prompt's messages and the completion as the assistant's message."""
     return {"messages": conversation(row, row["completion"])}
 
 
@@ -23,6 +23,6 @@ def pair(row: Row) -> dict[str, Any]:
 
 
 def conversation(row: Row, answer: str) -> list[dict[str, str]]:
-    """The prompt's messages, roles and contents only, and the answer."""
+    """The prompt's messages (role and content only) and the answer."""
     messages = (*row["prompt"], {"role": "assistant", "content": answer})
     return [{"role": message["role"], "content": message["content"]} for message in messages]

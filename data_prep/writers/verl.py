@@ -1,9 +1,9 @@
-"""A row as verl's data set wants it: who asks, what is asked, and all that a reward may need to grade it.
+"""Rows in verl's data format: source, prompt, and everything that a reward may need for grading.
 
-Columns: data_source (the row's source, by which verl groups its validation), prompt (messages), reward_model
+Columns: data_source (the row's source, by which verl groups validation), prompt (messages), reward_model
 (style, ground_truth), extra_info (index, id, split, row). `rewards.serving.verl` grades the JSON in
-`extra_info.row`; ground_truth is for verl's own records. A prompt stands in the file once, called by its own id:
-rows that sampling has made of it are the same prompt.
+`extra_info.row`; ground_truth is for verl's own records. Each prompt is written once, under its own id;
+samples of a prompt count as the same prompt.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ Split = Literal["train", "validation"]
 
 GOLDS = ("answer", "tests", "references")
 FOR_REWARDS = ("prompt", *GOLDS, "source")
-NO_LABELS = frozenset({"prompt_id", *META_OF_A_COMPLETION})  # fields of meta
-LONGEST_LABEL = 200  # characters; what is longer in meta is no label, and would travel with every sample
+NO_LABELS = frozenset({"prompt_id", *META_OF_A_COMPLETION})  # meta fields that are not labels
+LONGEST_LABEL = 200  # characters; longer meta values are not labels, and would be copied to every sample
 
 
 def fault(row: Row, seen: dict[str, bytes], golds: bool = True) -> Drop | None:
-    """Why a row is not asked, or None; `seen` holds hashes of the prompts of the rows before it by their ids.
+    """Why a row is dropped, or None. seen: hashes of earlier rows' prompts by prompt id.
 
-    golds: whether the reward compares with something, so that a row without it is at fault.
+    golds: whether the reward needs something to compare with, so that a row without it is bad.
     """
     name = prompt_of(row)
     if golds and not any(_is_given(row.get(gold)) for gold in GOLDS):
-        return Drop("no gold", name, f"a reward compares with one of {', '.join(GOLDS)}", bad=True)
+        return Drop("no gold", name, f"a reward needs one of {', '.join(GOLDS)}", bad=True)
     prompt = hashlib.sha256(json.dumps(row["prompt"], sort_keys=True).encode()).digest()
     if name not in seen:
         seen[name] = prompt
         return None
     if seen[name] == prompt:
         return Drop("another row of the same prompt", name)
-    return Drop("id of another prompt", name, "samples are told apart by the ids of their prompts", bad=True)
+    return Drop("id of another prompt", name, "different prompts must have different ids", bad=True)
 
 
 def _is_given(gold: Any) -> bool:
-    """Whether there is something to compare with: no blank text, nor a list of such."""
+    """Whether there is something to compare with: not a blank text or a list of blank texts."""
     if isinstance(gold, list):
         return any(map(_is_given, gold))
     return bool(gold.strip() if isinstance(gold, str) else gold)
 
 
 def record(row: Row, index: int, split: Split) -> dict[str, Any]:
-    """One line of verl's file."""
+    """One row of verl's file."""
     facts = for_rewards(row)
     return {
         "data_source": str(row.get("source", "")),
@@ -64,7 +64,7 @@ def record(row: Row, index: int, split: Split) -> dict[str, Any]:
 
 
 def for_rewards(row: Row) -> Row:
-    """The prompt's own row: nothing of a completion that it may have had, and of meta only labels."""
+    """The prompt's row: without fields of a completion, and with only labels in meta."""
     facts = {"id": prompt_of(row), **{field: row[field] for field in FOR_REWARDS if field in row}}
     labels = {name: value for name, value in row.get("meta", {}).items() if _is_label(name, value)}
     return {**facts, "meta": labels} if labels else facts

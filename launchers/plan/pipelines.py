@@ -63,7 +63,7 @@ def with_local_model(resolved: Resolved) -> Resolved:
         return replace(resolved, recipe=recipe, tree=Tree(value, resolved.tree.where))
     if HUB_ID.fullmatch(resolved.recipe.model) and not path.exists():
         return resolved
-    why = "has no config.json" if path.is_dir() else "is neither a folder here nor a Hub id (owner/name)"
+    why = "has no config.json" if path.is_dir() else "is neither a local folder nor a Hub id (owner/name)"
     raise UserError(resolved.fault("model", f"{resolved.recipe.model!r} {why}"))
 
 

@@ -105,7 +105,7 @@ def test_some_of_the_questions_have_no_length_control(tmp_path: Path, regression
     with OpenAIServer(judge) as server:
         with pytest.raises(DataError):
             graded(spec(tmp_path, server.url, rows()[:3]))
-        assert "length control knows 10 questions, and 3 are judged" in capfd.readouterr().err
+        assert "length control needs all of its 10 questions, got 3" in capfd.readouterr().err
         assert not server.requests  # nothing has been paid for
         done = graded(spec(tmp_path, server.url, rows()[:3], length_controlled=False))
         assert [row["score"] for row in done] == pytest.approx([0.9, 0.5, 0.9])

@@ -79,7 +79,7 @@ def test_rows_without_scores_are_a_fault(tmp_path):
 
 
 def test_nothing_good_enough_is_said(tmp_path):
-    with pytest.raises(DataError, match="leaves no rows of 2: 1 question below min_score"):
+    with pytest.raises(DataError, match="keeps none of 2 rows: 1 question below min_score"):
         build(tmp_path, samples({"q": [0, 0.5]}), "best_of_n", min_score=1)
 
 

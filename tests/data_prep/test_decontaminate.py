@@ -220,7 +220,7 @@ def test_errors_name_what_to_change(tmp_path):
     with pytest.raises(DataError, match="paths: 'gsm8k' is not among the tasks of against"):
         decontaminate(tmp_path, ["b"], paths={"gsm8k": "x"})
     for name, value in {"any_of": 13, "of": 8, "share": 0.7, "near": None}.items():
-        with pytest.raises(DataError, match=f"parameter '{name}' is gone: use 'overlap_threshold'"):
+        with pytest.raises(DataError, match=f"parameter '{name}' was removed: use 'overlap_threshold'"):
             decontaminate(tmp_path, ["b"], **{name: value})
 
 

@@ -215,7 +215,7 @@ def test_a_verdict_aborts_and_its_shards_are_tried_again(tmp_path):
 
 def test_a_step_that_leaves_nothing_says_why(tmp_path):
     making.write_jsonl(tmp_path / "in.jsonl", [{**row, "meta": {"index": 3}} for row in making.rows(4)])
-    with pytest.raises(DataError, match="'slow' leaves no rows of 4: 4 every seventh"):
+    with pytest.raises(DataError, match="'slow' keeps none of 4 rows: 4 every seventh"):
         making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("slow", {}))
 
 

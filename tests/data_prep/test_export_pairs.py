@@ -119,7 +119,7 @@ def test_no_pair_of_equals_or_halves(tmp_path):
 @pytest.mark.parametrize(
     ("params", "told"),
     [
-        ({"format": "verl", "preference": True}, "pairs are written as sharegpt or torchtune or hugg"),
+        ({"format": "verl", "preference": True}, "pairs need format sharegpt or torchtune or hugg"),
         ({"shape": "instruct"}, "no such parameter"),
         ({"format": "torchtun"}, "'torchtune'"),
     ],

@@ -169,10 +169,10 @@ def test_rows_keep_what_is_theirs_and_lose_another_completions_marks() -> None:
         ({"base_url": "x"}, "pattern"),
         ({"max_length": 3}, "Extra inputs"),
         ({"engine": "vllm"}, "must be a mapping of vLLM arguments"),
-        ({"engine": {"max_num_seq": 4}}, r"engine.max_num_seq: vLLM .* has no such name; did you mean 'max_num_seqs'"),
-        ({"engine": {"tensor_parallel_size": 2}}, "a parameter of the step says this: tensor_parallel"),
+        ({"engine": {"max_num_seq": 4}}, r"engine.max_num_seq: unknown to vLLM .*; did you mean 'max_num_seqs'"),
+        ({"engine": {"tensor_parallel_size": 2}}, "set the step's own parameter instead: tensor_parallel"),
         ({"sampling": {"minp": 0.1}}, "sampling.minp: .*did you mean 'min_p'"),
-        ({"sampling": {"temperature": 0.1}}, "a parameter of the step says this: temperature"),
+        ({"sampling": {"temperature": 0.1}}, "set the step's own parameter instead: temperature"),
     ],
 )
 def test_parameters_that_contradict_are_refused(params: dict[str, Any], message: str) -> None:
@@ -187,7 +187,7 @@ def test_only_an_endpoint_elsewhere_needs_no_vllm() -> None:
 
 def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, [question(0)], model="./no/such")
-    with pytest.raises(DataError, match=r"model '\./no/such' is neither a folder here nor a Hub id") as caught:
+    with pytest.raises(DataError, match=r"model '\./no/such' is neither a local folder nor a Hub id") as caught:
         pipeline.run(spec)
     assert "\n" not in str(caught.value)
     (tmp_path / "empty").mkdir()
@@ -203,7 +203,7 @@ def test_a_hub_model_that_cannot_be_had_is_one_line_before_the_engine_starts(
     started = start(vllm_python, tmp_path)
     output, _ = started.communicate(timeout=120)
     assert started.returncode == 2
-    assert "model 'no-such-owner/no-such-model' is neither a folder here nor in the local Hub cache" in output
+    assert "model 'no-such-owner/no-such-model' is neither a local folder nor in the local Hub cache" in output
     assert "Traceback" not in output
 
 

@@ -221,9 +221,7 @@ def test_an_endpoint_that_is_gone_is_given_up() -> None:
 
     with (
         OpenAIServer(dying) as server,
-        pytest.raises(
-            LimitExceeded, match="the last 20 requests all failed after 2 tries each; the last: server_e"
-        ),
+        pytest.raises(LimitExceeded, match="the last 20 requests all failed after 2 tries each; the last: server_e"),
     ):
         client(server, tries=2, give_up=20, concurrency=4).run(prompts(500), ONCE)
     assert 70 <= len(server.requests) < 90

@@ -214,14 +214,14 @@ def test_grades_are_the_harnesss_own_and_the_thought_is_in_none(folder: Path, ha
         (
             ["following"],
             {"metrics": {"following": "inst_level_strict_acc"}},
-            "is no mean over questions: choose one of",
+            "is not a mean over questions: choose one of",
         ),
         (
             ["sums500"],
             {"metrics": {"sums500": "bleu"}},
             "bleu is not among its metrics: choose one of exact_match,boxed",
         ),
-        (["lacking"], {}, "lm_eval's lacking: NLTK's no_such_data is not on this machine"),
+        (["lacking"], {}, "lm_eval's lacking: NLTK's no_such_data is missing"),
     ],
 )
 def test_what_cannot_be_counted_is_one_line(folder: Path, harness: Path, capfd, names, grade, problem) -> None:

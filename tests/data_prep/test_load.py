@@ -201,9 +201,9 @@ def test_a_broken_csv_row_is_a_drop(tmp_path):
         ("a.json", b'[{"prompt": "\xff"}]', "not UTF-8 at byte 13"),
         ("a.parquet", b"PAR0", "not Parquet"),
         ("a.txt", b"x", r"rows are read from \.arrow, .*\*\.zst, not '\.txt'"),
-        ("a.jsonl", b"", r"step 'load' leaves no rows of 0 from /.*/a\.jsonl$"),
-        ("a.json", b" ", r"leaves no rows of 0 from /.*/a\.json$"),
-        ("a.csv", b"question,answer\n", r"leaves no rows of 0 from /.*/a\.csv$"),
+        ("a.jsonl", b"", r"step 'load' keeps none of 0 rows from /.*/a\.jsonl$"),
+        ("a.json", b" ", r"keeps none of 0 rows from /.*/a\.json$"),
+        ("a.csv", b"question,answer\n", r"keeps none of 0 rows from /.*/a\.csv$"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name, content, message):
@@ -227,7 +227,7 @@ def test_a_folder_is_no_file(tmp_path):
 
 def test_no_rows_left_names_files_and_reasons(tmp_path):
     making.write_jsonl(tmp_path / "a.jsonl", making.rows(4))
-    with pytest.raises(DataError, match=r"leaves no rows of 4 from /.*/a\.jsonl: 4 filtered out$"):
+    with pytest.raises(DataError, match=r"keeps none of 4 rows from /.*/a\.jsonl: 4 filtered out$"):
         load(tmp_path, path="a.jsonl", filter={"completion": "none"})
 
 

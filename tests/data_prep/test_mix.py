@@ -88,7 +88,7 @@ def test_rows_of_no_part_are_counted(tmp_path):
 def test_a_part_that_is_short_is_an_error_and_least_allows_for_it(tmp_path):
     parts = {**PARTS, "code": {"sources": ["apps", "taco"], "n": 75}}
     assert sum(mix(tmp_path, parts=parts)[0].counts.values()) == 100, "70 of 75 are more than nine tenths"
-    with pytest.raises(DataError, match=r"part 'code': apps, taco give 70 rows and 75 are asked for"):
+    with pytest.raises(DataError, match=r"part 'code': apps, taco have 70 rows, but 75 are requested"):
         mix(tmp_path, parts=parts, least=1.0)
 
 

@@ -79,10 +79,10 @@ def test_a_chain_in_yaml():
             "1.load.name: two steps are called 'load'; give one a `name`",
         ),
         ("[{load: {path: x}}, {score: {reward: mth}}]", "1.score: unknown reward 'mth'"),
-        ("[{load: {path: x}}, {select: {}}]", "1.select: selects nothing: give one of"),
+        ("[{load: {path: x}}, {select: {}}]", "1.select: no condition given: set at least one of"),
         (
             "[{load: {path: x}}, {select: {level: [3, 1]}}]",
-            "1.select.level: the lower bound comes first: [1, 3]",
+            "1.select.level: the lower bound must come first: [1, 3]",
         ),
         (
             "[{load: {path: x}}, {select: {outcome: good}}]",

@@ -96,8 +96,8 @@ def test_a_seam_without_doubt(text, code):
 
 def test_how_short_a_thought_may_be_is_said_once_for_seams_and_models(tmp_path):
     rows = [{"completion": "one two three\n\nfour five \\boxed{42}"}]
-    assert rewrite(tmp_path, rows, shortest=0.5)[0].counts == {"set out by boundary": 1}
-    with pytest.raises(DataError, match="leaves no rows of 1: 1 no boundary between thought and solution"):
+    assert rewrite(tmp_path, rows, shortest=0.5)[0].counts == {"rewritten by boundary": 1}
+    with pytest.raises(DataError, match="keeps none of 1 rows: 1 no boundary between thought and solution"):
         rewrite(tmp_path, rows, shortest=0.9)
 
 
@@ -190,7 +190,7 @@ def test_by_seam_alone(tmp_path):
     assert rows[0]["prompt"][0]["role"] == "system"
     assert "boxed" in rows[0]["prompt"][0]["content"]
     assert rows[0]["meta"] == {"finish_reason": "stop", "rewritten_by": "boundary"}
-    assert manifest.counts == {"set out by boundary": 2}
+    assert manifest.counts == {"rewritten by boundary": 2}
     assert manifest.drops == {"no boundary between thought and solution": 2, "truncated sample": 1}
 
 
@@ -264,7 +264,7 @@ def test_what_is_graded_is_the_rewritten_text(tmp_path):
     [
         ({"format": "sky_t2"}, "unknown thinking format 'sky_t2'.*'sky_t1'"),
         ({"format": "none"}, "no place for a thought"),
-        ({"base_url": "http://x/v1"}, "say which model rewrites there"),
+        ({"base_url": "http://x/v1"}, "base_url needs model"),
         ({"system": "boxd"}, "no prompt 'boxd'.*'boxed'"),
     ],
 )

@@ -72,7 +72,7 @@ def test_a_function_s_error_names_the_row(rows: Path) -> None:
 def test_a_function_that_is_not_there_is_found_before_the_run(rows: Path, name: str) -> None:
     (fault,) = pipeline.parse("mine", [{"load": {"path": "in.jsonl"}}, {"map": {"function": name}}])[1]
     assert fault.path == (1, "map", "function")
-    assert "cannot be imported" in fault.message or "is no function" in fault.message
+    assert "cannot be imported" in fault.message or "is not a function" in fault.message
 
 
 def test_train_and_validation_share_no_prompt(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_good_task(faults):
         ("7", "a task is a mapping of about, hub, file, mirror, "),
         ("about: [", "not YAML: while parsing a flow node"),
         ("about: 2024-13-01", "not YAML: month must be in 1..12"),
-        ("about: &a {b: *a}", "not YAML: an alias of a mapping stands in that mapping"),
+        ("about: &a {b: *a}", "not YAML: a mapping contains an alias of itself"),
         ("[" * 5000, "not YAML: nested more than 100 levels"),
         (GOOD + "about: again", "not YAML: line 4: about is given twice; keep one"),
         (GOOD.replace("{2: 5}", "{2: 5, 2: 6}"), "not YAML: line 2: 2 is given twice; keep one"),

@@ -111,7 +111,7 @@ MISTAKES = {
     "hardware": ("hardware: h800x5", "y.yaml:2: hardware", "did you mean 'h800x"),
     "site": ("site: nowhere", "y.yaml:2: site", "known: example"),
     "task": ("eval: [gsm8, math500]", "eval.tasks", "did you mean 'gsm8k'?"),
-    "model": ("model: ./no/such/model", "y.yaml:2: model", "neither a folder here nor a Hub id"),
+    "model": ("model: ./no/such/model", "y.yaml:2: model", "neither a local folder nor a Hub id"),
     "data file": ("data: nothing.jsonl", "y.yaml:2: data", "no such file"),
     "data name": ("data: math3k_ct", "y.yaml:2: data", "no pipeline 'math3k_ct'"),
     "a template at the top": ("template: qwen", "y.yaml:2: template", "here it is native.template"),
@@ -141,7 +141,7 @@ MISTAKES = {
     "a reserved control": ("controls: {after: {}}", "controls.after", "choose another"),
     "a control that is a path": ("controls: {../x: {}}", "controls", "should match pattern"),
     "a control elsewhere": ("controls: {a: {hardware: cpu}}", "controls.a.hardware", "a control cannot differ in this"),
-    "a control's model": ("controls: {a: {model: ./nope}}", "controls.a", "neither a folder here nor a Hub id"),
+    "a control's model": ("controls: {a: {model: ./nope}}", "controls.a", "neither a local folder nor a Hub id"),
     "a list for a mapping": ("train: []", "y.yaml:2: train", "a mapping is expected"),
     "a number for a mapping": ("eval: 3", "y.yaml:2: eval", "a mapping is expected"),
     "a number for a control": ("controls: {a: 3}", "controls.a", "a mapping is expected"),
@@ -288,7 +288,7 @@ def test_make_passes_hostile_values_untouched(repo: Repo) -> None:
     hostile = "a b'\"; touch pwned; $(shell touch pwned) $$(touch pwned) `touch pwned`"
     done = repo.make("plan/min_o1/sft_short", f"MODEL={hostile}", "SCALE=mini")
     assert done.returncode != 0
-    assert "is neither a folder here nor a Hub id" in done.stderr
+    assert "is neither a local folder nor a Hub id" in done.stderr
     assert not (repo.path / "pwned").exists()
 
 

@@ -101,7 +101,7 @@ def test_the_whole_pipeline_on_a_tenth_of_the_questions(repo: Repo) -> None:
     }
     assert manifests["label"]["counts"] == {"unlabelled": 95}  # so small a model writes no JSON
     assert set(manifests["difficulty"]["counts"]) == {"by pass rate"}
-    assert manifests["rewrite"]["counts"]["set out by boundary"] > 300
+    assert manifests["rewrite"]["counts"]["rewritten by boundary"] > 300
     assert {label.split(": ")[0] for label in manifests["mix"]["counts"]} == {"code", "math", "science and puzzles"}
     (file,) = (repo.path / ".cache/steps").glob("export-*/export/train.jsonl")
     rows = list(read_jsonl(file))

@@ -1,4 +1,4 @@
-"""Names of vLLM's engine arguments and request fields, which `engine:` and `sampling:` of steps are checked against.
+"""Dumps the names of vLLM's engine arguments and request fields, against which `engine:` and `sampling:` are checked.
 
 <vllm python> -m data_prep.inference.vllm.dump_keys > configs/native/vllm.json
 """
@@ -10,7 +10,7 @@ import json
 
 
 def names() -> dict[str, list[str]]:
-    """Names by the mapping that takes them."""
+    """Allowed names by step parameter."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 

@@ -1,8 +1,8 @@
-"""Model servers on a Ray cluster: each is an actor that runs `vllm serve` on a node with so many free GPUs.
+"""Model servers on a Ray cluster: each is an actor that runs `vllm serve` on a node with enough free GPUs.
 
     <ray's python> -m data_prep.inference.vllm.on_ray MODEL --python VLLM_PYTHON [--servers 4] [--gpus 2]
 
-prints an address for each, of which a step takes one as its `base_url`, and serves until Ctrl-C or until one has died.
+prints the address of each, for a step's `base_url`, and serves until Ctrl-C or until a server dies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHECK_EVERY_S = 5.0
 
 
 class ModelServer:
-    """A server on the node where the actor runs; it ends with the actor."""
+    """A server on the actor's node; it ends with the actor."""
 
     def __init__(self, model: str, revision: str | None, python: Path, options: EngineOptions) -> None:
         import ray
@@ -40,12 +40,12 @@ class ModelServer:
         )
 
     def url(self) -> str:
-        """The address, which ends in /v1. Raises DataError when the server has died."""
+        """The address, ending in /v1. Raises DataError if the server has died."""
         self._endpoint.check()
         return self._endpoint.base_url
 
     def stop(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._stack.close()
 
 
@@ -53,14 +53,17 @@ class ModelServer:
 def served(
     model: str, python: Path, servers: int = 1, gpus: int = 0, revision: str | None = None
 ) -> Iterator[Sequence[Any]]:
-    """Actors that serve `model` by the vLLM of `python`, each with `gpus`, while the block runs. Raises DataError."""
+    """Actors that serve `model` with the vLLM of `python`, each on `gpus` GPUs, while the block runs.
+
+    Raises DataError.
+    """
     connect()
     import ray
     from ray.exceptions import RayError
 
     needed, present = servers * gpus, ray.cluster_resources().get("GPU", 0)
     if needed > present:
-        raise DataError(f"{servers} servers of {gpus} GPUs need {needed}, and the Ray cluster has {present:g}")
+        raise DataError(f"{servers} servers with {gpus} GPUs each need {needed}, but the Ray cluster has {present:g}")
     options = EngineOptions(tensor_parallel=max(1, gpus), replicas=1)
     actor = ray.remote(num_cpus=1, num_gpus=gpus)(ModelServer)
     actors = [actor.remote(model, revision, python, options) for _ in range(servers)]
@@ -75,24 +78,24 @@ def served(
 
 
 def urls(actors: Sequence[Any]) -> list[str]:
-    """The servers' addresses, once all answer."""
+    """The servers' addresses, once all are up."""
     import ray
 
     return [str(url) for url in ray.get([each.url.remote() for each in actors])]
 
 
 class Request(Options):
-    """What is served."""
+    """Serve a model on a Ray cluster."""
 
     model: str = Field(json_schema_extra=POSITIONAL, description="Hub id or folder")
     revision: str | None = None
-    python: Path = Field(description="interpreter of the vLLM environment, on all nodes")
+    python: Path = Field(description="interpreter of the vLLM environment (on all nodes)")
     servers: int = 1
-    gpus: int = Field(0, description="of each server")
+    gpus: int = Field(0, description="GPUs per server")
 
 
 def serve_until_stopped(args: Request, progress: Progress) -> str:
-    """Print the addresses, and serve until Ctrl-C. Raises DataError when a server has died."""
+    """Print the addresses and serve until Ctrl-C. Raises DataError if a server dies."""
     with served(args.model, args.python, args.servers, args.gpus, args.revision) as actors:
         print("\n".join(urls(actors)), flush=True)
         with suppress(KeyboardInterrupt):

@@ -1,12 +1,11 @@
-"""Checks a reward model's server before a training relies on it. Needs the environment of vLLM.
+"""Checks a reward-model server before a training uses it. Needs the vLLM environment.
 
     python -m data_prep.inference.vllm.reward_check MODEL URL [--revision COMMIT] [--template FILE] [--endpoint]
 
-Eight fixed conversations, a good and a bad answer to each of four questions, are scored by the server and in
-transformers. Refused: no chat template, weights that the checkpoint lacks, several labels, more than one BOS token,
-another number of tokens than transformers makes, scores that differ, an endpoint's probabilities instead of raw scores,
-a bad answer above its good one. Prints a line for each
-conversation, then the verdict.
+Eight fixed conversations, a good and a bad answer to each of four questions, are scored by the server and with
+transformers. The check fails for: no chat template, weights missing from the checkpoint, several labels, more than one
+BOS token, token counts or scores that differ from transformers, an endpoint that returns probabilities instead of raw
+scores, bad answers scored above good ones. Prints a line for each conversation, then the verdict.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from data_prep.errors import DataError
 from data_prep.sources.tasks import ROOT
 
 TOLERANCE = 1e-2  # absolute below 1, relative above
-HALF_TOLERANCE = 5e-2  # of bf16 and fp16 weights: a bf16 logit of 20 has steps of 0.125, and kernels round differently
-MOST_WRONG = 1  # pairs of four that may be in the wrong order
+HALF_TOLERANCE = 5e-2  # for bf16 and fp16 weights: a bf16 logit of 20 has steps of 0.125, and kernels round differently
+MOST_WRONG = 1  # of four pairs; more in the wrong order fail the check
 TIMEOUT_S = 120.0
 PAIRS = (
     ("What is 3 + 4?", "3 + 4 = 7, so the answer is \\boxed{7}.", "\\boxed{12}"),
@@ -34,7 +33,7 @@ PAIRS = (
 
 
 class Refused(Exception):
-    """The server cannot be used; the message is one line."""
+    """The server fails the check; the message is one line."""
 
 
 def conversations() -> list[list[dict[str, str]]]:
@@ -47,7 +46,7 @@ def conversations() -> list[list[dict[str, str]]]:
 
 
 def served(url: str) -> list[tuple[float, int]]:
-    """(score, tokens) of each conversation by the server. Raises Refused."""
+    """(score, tokens) of each conversation, from the server. Raises Refused."""
     import httpx2
 
     scores = []
@@ -62,14 +61,14 @@ def served(url: str) -> list[tuple[float, int]]:
                 scores.append((float(labels[-1]), int(read["usage"]["prompt_tokens"])))
             except (httpx2.HTTPError, ValueError, KeyError, IndexError) as error:
                 why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                raise Refused(f"{url}/classify gives no score: {why}") from None
+                raise Refused(f"{url}/classify returns no score: {why}") from None
             if len(labels) > 1:
-                raise Refused(f"{url}/classify gives {len(labels)} labels: a reward model has one, its raw score")
+                raise Refused(f"{url}/classify returns {len(labels)} labels; a reward model has one, its raw score")
     return scores
 
 
 def computed(model: str, revision: str | None, template: Path | None) -> tuple[list[tuple[float, int]], float]:
-    """(score, tokens) of each conversation by transformers on the CPU, and the tolerance. Raises Refused."""
+    """(score, tokens) of each conversation, from transformers on the CPU, and the tolerance. Raises Refused."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -77,14 +76,14 @@ def computed(model: str, revision: str | None, template: Path | None) -> tuple[l
     if template is not None:
         tokenizer.chat_template = template.read_text()
     if not tokenizer.chat_template:
-        raise Refused(f"{model} has no chat template: give reward_model.template")
+        raise Refused(f"{model} has no chat template: set reward_model.template")
     network, loaded = AutoModelForSequenceClassification.from_pretrained(
         model, revision=revision, dtype="auto", output_loading_info=True
     )
-    if loaded["missing_keys"]:  # transformers would draw them at random
-        raise Refused(f"{model} has no weights {', '.join(sorted(loaded['missing_keys']))}: it is no reward model")
+    if loaded["missing_keys"]:  # transformers would initialise them randomly
+        raise Refused(f"{model} lacks the weights {', '.join(sorted(loaded['missing_keys']))}: not a reward model")
     if network.config.num_labels != 1:
-        raise Refused(f"{model} has {network.config.num_labels} labels: a reward model has one, its raw score")
+        raise Refused(f"{model} has {network.config.num_labels} labels; a reward model has one, its raw score")
     network = network.eval()
     scores = []
     for messages in conversations():
@@ -101,16 +100,16 @@ def computed(model: str, revision: str | None, template: Path | None) -> tuple[l
 def problem(
     scores: Sequence[tuple[float, int]], expected: Sequence[tuple[float, int]], tolerance: float = TOLERANCE
 ) -> str | None:
-    """Why the server is refused, or None. `expected` is empty where transformers was not asked."""
+    """Why the server fails the check, or None. expected: empty if transformers is not used."""
     for number, ((score, tokens), (right, count)) in enumerate(zip(scores, expected, strict=False), 1):
         if tokens != count:
-            return f"conversation {number} has {tokens} tokens for the server and {count} for transformers (BOS twice?)"
+            return f"conversation {number} has {tokens} tokens on the server and {count} in transformers (2 BOS?)"
         if abs(score - right) > tolerance * max(1.0, abs(right)):
-            return f"conversation {number} scores {score:.4f} by the server and {right:.4f} by transformers"
+            return f"conversation {number} scores {score:.4f} on the server and {right:.4f} in transformers"
     if not expected and all(0 <= score <= 1 for score, _ in scores):
         return (
-            "all scores lie between 0 and 1, as a sigmoid's or softmax's do, which hardly tell good answers apart: "
-            "serve raw scores (vLLM's /classify gives them to use_activation: false)"
+            "all scores are between 0 and 1, probably after a sigmoid or softmax, which compresses differences: "
+            "serve raw scores (vLLM's /classify with use_activation: false)"
         )
     wrong = [PAIRS[i][0] for i in range(len(PAIRS)) if scores[2 * i][0] <= scores[2 * i + 1][0]]
     if len(wrong) > MOST_WRONG:
@@ -119,36 +118,36 @@ def problem(
 
 
 def verify(python: Path, model: str, url: str, endpoint: bool, **options: str) -> None:
-    """The check in the environment of `python`. Raises DataError where the server is refused."""
+    """Run the check in the environment of `python`. Raises DataError if it fails."""
     words = [str(python), "-m", "data_prep.inference.vllm.reward_check", model, url]
     words += [*(["--endpoint"] if endpoint else []), *(f"--{name}={value}" for name, value in options.items())]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, end="", file=sys.stderr, flush=True)
     if done.returncode:
-        raise DataError((done.stdout.strip().splitlines() or ["the check of its scores failed"])[-1])
+        raise DataError((done.stdout.strip().splitlines() or ["the score check failed"])[-1])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 1 where the server is refused; the last line says why."""
+    """Returns exit status 1 if the check fails; the last line says why."""
     parser = argparse.ArgumentParser(prog="data_prep.inference.vllm.reward_check", description="Check a reward model.")
     parser.add_argument("model")
     parser.add_argument("url")
     parser.add_argument("--revision")
     parser.add_argument("--template", type=Path)
-    parser.add_argument("--endpoint", action="store_true", help="only the server's scores: its weights are elsewhere")
+    parser.add_argument("--endpoint", action="store_true", help="check only the server's scores (no local weights)")
     args = parser.parse_args(argv)
     try:
         expected, tolerance = ([], TOLERANCE) if args.endpoint else computed(args.model, args.revision, args.template)
         scores = served(args.url)
         for number, (score, tokens) in enumerate(scores):
-            beside = f", by transformers {expected[number][0]:.4f}" if expected else ""
+            beside = f", transformers {expected[number][0]:.4f}" if expected else ""
             print(f"{('good', 'bad')[number % 2]:<4} {score:8.4f}{beside} ({tokens} tokens): {PAIRS[number // 2][0]}")
         if why := problem(scores, expected, tolerance):
             raise Refused(why)
     except (Refused, OSError) as error:
         print(error if isinstance(error, Refused) else f"{args.model}: {' '.join(str(error).split())[:300]}")
         return 1
-    print("the server scores as transformers does" if expected else "the server prefers good answers")
+    print("the server's scores agree with transformers" if expected else "the server prefers good answers")
     return 0
 
 

