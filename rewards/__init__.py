@@ -1,7 +1,7 @@
 """Rewards: `load(name, **params)` gives an object whose `score(row, completion)` returns a typed `Score`.
 
 The same object serves rejection sampling, pairs, difficulty selection, online RL and evaluation. Names are imported
-when they are used, so that the sandbox's processes start without pydantic.
+lazily, so that the sandbox's processes start without pydantic.
 
     python -m rewards score --reward math --input rows.jsonl --output scored.jsonl
 """

@@ -1,4 +1,4 @@
-"""Command line of the rewards.
+"""Command line of the rewards package.
 
     python -m rewards score --reward math --input rows.jsonl --output scored.jsonl [--param k=v]… [--workers N]
     python -m rewards list
@@ -6,7 +6,7 @@
     python -m rewards serve --reward math --input rows.jsonl --port 8000
 
 Exit status: 0 done; 1 selfcheck found an attack that succeeds or a reference answer that does not grade as correct;
-2 an error of usage, in one line; 3 too many errors or timeouts; 130 Ctrl-C.
+2 usage error, in one line; 3 too many errors or timeouts; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rewards.scorer import check_columns, read_lines, score_file
 from rewards.serving.app import ServerSettings
 
 _CALL: dict[str, Any] = {"kind": "call", "function": "f", "cases": [{"args": [1], "expected": 2}]}
-# Of each kind: the reward, the row, and the completion that holds a program or answer.
+# Per kind: the reward, a row, and a completion with a placeholder for the program or answer.
 _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "python": ("code", {"tests": _CALL}, "```python\n%s\n```"),
     "cpp": ("code", {"tests": {**_CALL, "language": "cpp", "declaration": "int f(int x);"}}, "```cpp\n%s\n```"),
@@ -46,11 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = args.run(args)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:  # at once: threads cannot be stopped, and the interpreter would wait for them
+    except KeyboardInterrupt:  # exit at once: the interpreter would wait for running threads
         print("interrupted; the same command resumes" if args.run is _score else "interrupted", file=sys.stderr)
         sys.stdout.flush()
         os._exit(130)
-    except BrokenPipeError:  # the reader stopped: `list | head`
+    except BrokenPipeError:  # the reader closed the pipe: `list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (RewardError, OSError) as problem:
@@ -77,12 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     verb("selfcheck", _selfcheck, "attack this machine's sandbox; with --input: check reference answers")
     score = verb("score", _score, "score rows that carry `completion` or `completions`")
     score.add_argument("--output", type=Path, required=True, metavar="JSONL")
-    score.add_argument("--workers", type=_between(int, 1, 256), metavar="N", help="processes or requests at once")
+    score.add_argument("--workers", type=_between(int, 1, 256), metavar="N", help="parallel processes or requests")
     limit, share = FailureLimit(), _between(float, 0, 1)
     for name, default in (("errors", limit.error), ("timeouts", limit.timeout)):
         score.add_argument(f"--max-{name}", type=share, default=default, metavar="SHARE", help=f"default {default}")
     serve = verb("serve", _serve, "score over HTTP: POST /score, and /get_reward for rows of --input by their prompt")
-    more = "what /get_reward answers for an outcome, e.g. truncated=-1"
+    more = "value that /get_reward returns for an outcome, e.g. truncated=-1"
     serve.add_argument("--value", action="append", default=[], metavar="OUTCOME=NUMBER", help=more)
     for name, field in ServerSettings.model_fields.items():
         if name != "values":
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 def _between(kind: Callable[[str], float], low: int, high: int) -> Callable[[str], float]:
     def number(text: str) -> float:
         if not low <= kind(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not between {low} and {high}")
         return kind(text)
 
     return number
@@ -142,7 +142,7 @@ def _selfcheck(args: argparse.Namespace) -> int:
 
 
 def _machine() -> tuple[list[str], bool]:
-    """(report, whether all is well) of the sandbox, the code reward and the math workers."""
+    """(report, passed) for the sandbox, the code reward and the math workers."""
     level, tried = sandbox.selfcheck()
     kinds = [kind for kind in _KINDS if kind != "cpp" or shutil.which("g++")]
     programs = tomllib.loads(Path(__file__).with_name("attacks.toml").read_text("utf-8"))
@@ -169,7 +169,7 @@ def _value(kind: str, text: str) -> float:
 
 
 def _references(reward: Reward, path: Path) -> tuple[list[str], bool]:
-    """(report, whether all is well): every row's reference answer graded. Raises RewardError, OSError."""
+    """(report, passed) for grading every row's reference answer. Raises RewardError, OSError."""
     check_columns(reward, path)
     problems = {line.number: line.problem or reward.gold_problem(line.row) for line in read_lines(path)}
     lines = [f"{path}:{number}: {problem}" for number, problem in problems.items() if problem]
@@ -179,8 +179,8 @@ def _references(reward: Reward, path: Path) -> tuple[list[str], bool]:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C. Status 1 if requests were still running when `grace` was over."""
-    from rewards.serving.app import App  # uvicorn: only this verb needs it
+    """Serve until SIGTERM or Ctrl-C. Returns 1 if requests were still running after `grace` seconds."""
+    from rewards.serving.app import App  # only this verb needs uvicorn
     from rewards.serving.server import listen, run
 
     given = {name: vars(args)[name] for name in ServerSettings.model_fields if name != "values"}
@@ -193,7 +193,7 @@ def _serve(args: argparse.Namespace) -> int:
     app = App(reward, [line.row for line in lines], settings)
     reward.check_ready()
     finished = run(app, listen(settings.host, settings.port))
-    if not finished:  # threads cannot be stopped, and the interpreter would wait for them
+    if not finished:  # exit at once: the interpreter would wait for running threads
         sys.stdout.flush()
         os._exit(1)
     return 0

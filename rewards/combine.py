@@ -1,8 +1,8 @@
-"""Reward `combine`: several rewards in one value; each part's own value and outcome are kept in `details["parts"]`.
+"""Reward `combine`: combines several rewards into one value and keeps each part's score in `details["parts"]`.
 
     reward: combine
     params:
-      mode: gate                    # the first part is checked first; below the threshold the others are not computed
+      mode: gate                    # if the first part is below the threshold, the others are not computed
       floor: -1
       parts:
         - {reward: format, params: {thinking: think}}
@@ -10,7 +10,7 @@
         - {reward: model, params: {url: "http://…"}, weight: 0.1, scale: zscore, clip: [-2, 2]}
 
 `scale` is computed within a group, the completions of one prompt: rows with the same `group`, or else meta.prompt_id,
-`id` or prompt. A row with none of these has no group, and its scaled part is an error. `bleu_rm` is BLEUBERI's mean of
+`id` or prompt. A row without any of these has no group, and scaling it is an error. `bleu_rm` is BLEUBERI's mean of
 z(BLEU) and z(reward model).
 """
 
@@ -29,8 +29,8 @@ from rewards.base import Outcome, Reward, Row, Score, error, group_of
 from rewards.params import RewardParams, checked
 from rewards.registry import reward_class
 
-NO_GROUP = "the row has no group, meta.prompt_id, id or prompt, which say what its value is scaled with"
-Results = dict[str, dict[str, Any]]  # of one completion: each part's value, outcome and details, and its scaled value
+NO_GROUP = "the row has none of group, meta.prompt_id, id, prompt: scaling needs one to identify the row's group"
+Results = dict[str, dict[str, Any]]  # per part of one completion: value, outcome, details, scaled
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
@@ -43,7 +43,7 @@ Limits = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class Part(RewardParams):
-    """One part. name: its key in details (default: the reward's). clip: (low, high) of the scaled, unweighted value."""
+    """One part. name: its key in details (default: the reward's). clip: range of the scaled, unweighted value."""
 
     reward: str
     params: dict[str, Any] = {}
@@ -67,7 +67,7 @@ class Part(RewardParams):
         return reward_class(self.reward).create(self.reward, self.params)
 
     def graded(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None) -> list[dict[str, Any]]:
-        """The value, outcome and details of each completion, and its scaled value where it has one."""
+        """The value, outcome and details of each completion, and its scaled value if there is one."""
         groups = ["" if self.scale == "none" else group_of(row) for row in rows]
         with_group = [i for i, group in enumerate(groups) if group is not None]
         results = [error(NO_GROUP).as_json() for _ in rows]
@@ -82,13 +82,13 @@ class Part(RewardParams):
 
 
 class CombineReward(Reward):
-    """Weighted sum, product or gate of other rewards, scaled within groups and clipped as asked.
+    """Weighted sum, product or gate of other rewards, optionally scaled within groups and clipped.
 
-    details: parts, by name: value, scaled, outcome, details; without those that a gate kept from being computed.
+    details: parts, by name: value, scaled, outcome, details; without parts skipped by a gate.
 
-    mode: `sum` of weight × value, `product` of the values, or `gate`: the sum of all parts but the first, where the
-    first reaches `threshold`, else `floor`. clip: (low, high) of the whole. failed: a part with outcome error or
-    timeout makes the whole so ("error"), or is left out ("skip").
+    mode: `sum` of weight × value, `product` of the values, or `gate`: the sum of all parts but the first if the
+    first reaches `threshold`, else `floor`. clip: range of the result. failed: a part with outcome error or
+    timeout gives the result that outcome ("error") or is skipped ("skip").
     """
 
     parts: tuple[Part, ...] = ()
@@ -101,16 +101,16 @@ class CombineReward(Reward):
     @model_validator(mode="after")
     def _parts_fit_the_mode(self) -> Self:
         if len(self.parts) < (2 if self.mode == "gate" else 1):
-            raise ValueError(f"mode {self.mode} needs more parts than {len(self.parts)}")
+            raise ValueError(f"mode {self.mode} needs more than {len(self.parts)} parts")
         key, count = Counter(part.key for part in self.parts).most_common(1)[0]
         if count > 1:
-            raise ValueError(f"two parts are called {key!r}: set another `name` for one of them")
+            raise ValueError(f"two parts are named {key!r}: set a different `name` for one of them")
         if self.mode == "product" and any(part.weight != 1 for part in self.parts):
-            raise ValueError("weights have no meaning in a product")
+            raise ValueError("mode product does not use weights")
         if self.mode == "gate" and self.parts[0].scale != "none":
             raise ValueError("the gate, the first part, cannot be scaled within a group")
         columns = (column for part in self.parts for column in part.made.needs)
-        self.__dict__["needs"] = tuple(dict.fromkeys(columns))  # not those of the class
+        self.__dict__["needs"] = tuple(dict.fromkeys(columns))  # overrides the class variable
         return self
 
     @property
@@ -123,7 +123,7 @@ class CombineReward(Reward):
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         results: list[Results] = [{} for _ in rows]
-        stopped: dict[int, Score] = {}  # by the gate
+        stopped: dict[int, Score] = {}  # completions that fail the gate
         for number, part in enumerate(self.parts):
             places = [i for i in range(len(rows)) if i not in stopped]
             graded = part.graded([rows[i] for i in places], [completions[i] for i in places], workers)
@@ -153,14 +153,14 @@ class BleuRmParams(RewardParams):
 
 
 class BleuRm(CombineReward):
-    """The mean of z(BLEU) and z(reward model) within each group; parameters: bleu and model, mappings of theirs.
+    """The mean of z(BLEU) and z(reward model) within each group. bleu, model: parameters of the two rewards.
 
-    BLEUBERI (arXiv 2505.11080) computed z over whatever was scored in one call; here it is one prompt's group.
+    BLEUBERI (arXiv 2505.11080) computed z over all completions scored in one call; here over one prompt's group.
     """
 
     @classmethod
     def create(cls, name: str, params: Mapping[str, Any]) -> Self:
-        if "parts" not in params:  # which a pickled one has
+        if "parts" not in params:  # present when unpickling
             checked(BleuRmParams, params, f"reward {name!r}")
             half = {"weight": 0.5, "scale": "zscore"}
             params = {"parts": [{"reward": part, "params": params.get(part, {}), **half} for part in ("bleu", "model")]}
@@ -176,15 +176,15 @@ def _clipped(value: float, limits: tuple[float, float] | None) -> float:
 
 
 def _zscores(values: Sequence[float]) -> list[float]:
-    """(value - mean) / population standard deviation; 0 where all are equal, or there is only one."""
+    """(value - mean) / population standard deviation; 0 if all are equal or there is only one."""
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-    # a deviation below this share of the mean is rounding
+    # a deviation below this share of the mean is rounding error
     return [(value - mean) / deviation if deviation > 1e-9 * abs(mean) else 0.0 for value in values]
 
 
 def _minmax(values: Sequence[float]) -> list[float]:
-    """(value - minimum) / (maximum - minimum); 0.5 where all are equal, or there is only one."""
+    """(value - minimum) / (maximum - minimum); 0.5 if all are equal or there is only one."""
     low, high = min(values), max(values)
     return [(value - low) / (high - low) if high > low else 0.5 for value in values]
 

@@ -1,8 +1,8 @@
-"""Where the final answer of a completion stands: in the last balanced box, or where a fallback finds it.
+"""Extracts the final answer of a completion: from the last balanced box, or by a fallback.
 
-A base model often continues with the next example of its prompt ("Question: …"). The completion is therefore split
-before such headings, and the first part that has an answer counts. Within a part the last answer counts, so that a
-correction replaces what it corrects.
+A base model often continues with another few-shot example ("Question: …"). The completion is therefore split
+before such headings, and the first part with an answer counts. Within a part the last answer counts, so that a
+correction replaces the earlier answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 
 def cut_short(row: Mapping[str, Any]) -> bool:
-    """Whether the row says that its completion ended at the length limit."""
+    """Whether the row says that its completion was truncated at the length limit."""
     meta = row.get("meta")
     return isinstance(meta, dict) and meta.get("finish_reason") == "length"
 
@@ -27,7 +27,7 @@ _NEXT_EXAMPLE = re.compile(_PHRASES["next_example"])
 
 
 def parts(text: str) -> list[str]:
-    """The completion, split before each heading of a next example and at each end-of-turn token."""
+    """The completion, split before each heading of another example and at each end-of-turn token."""
     turns = _END_OF_TURN.split(text) if "<|" in text else [text]
     if len(turns) == 1 and _NEXT_EXAMPLE.search(text) is None:
         return turns  # the usual case
@@ -36,10 +36,10 @@ def parts(text: str) -> list[str]:
 
 _OPENING = r"\\(?:boxed|fbox|framebox(?:\s*\[[^\[\]{}]{0,40}\])?)\s*\{"
 _BOX = re.compile(_OPENING)
-_FLAT = re.compile(r"((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")  # content of a box, groups at most one deep
+_FLAT = re.compile(r"((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")  # content of a box with braces nested at most once
 _TOKEN = re.compile(_OPENING + r"|\\[\\{}]|[{}]")
 MAX_BOXES = 64  # in one list
-# What stands between two boxes of one list: commas or words on one or more lines, or only blanks on one line.
+# Separators of boxes in one list: commas or words on one or more lines, or only spaces on one line.
 _BLANK = r"(?:[\s$()~]|\\q?quad(?![A-Za-z])|\\[ ,;:!()\[\]])"
 _AND = r"(?:[,;、&和或]|\b(?:and|or)\b|\\(?:text(?:rm|normal)?|mbox|mathrm)\{[\s,]*(?:and|or)?[\s,]*\})"
 _LISTED = re.compile(
@@ -51,25 +51,25 @@ _GAP = 80  # characters between two boxes of one list
 
 
 def has_box(text: str) -> bool:
-    """Whether a box is opened at all, closed or not."""
+    """Whether there is an opening of a box, closed or not."""
     return _BOX.search(text) is not None
 
 
 def box_span(text: str) -> tuple[int, int] | None:
-    r"""Start and end of the content of the balanced `\boxed{}`, `\fbox{}` or `\framebox{}` that closes last.
+    r"""Span of the content of the balanced `\boxed{}`, `\fbox{}` or `\framebox{}` that closes last.
 
-    Of nested boxes this is the outermost, so that `\boxed{1, \boxed{2}}` does not pass for 2. Escaped braces do not
-    count. One pass, linear in the text. None without a box.
+    Of nested boxes it is the outermost, so that `\boxed{1, \boxed{2}}` is not taken for 2. Escaped braces do not
+    count. One pass, linear in the text's length. None if there is no box.
     """
     at = text.rfind("\\boxed{")
     flat = _FLAT.match(text, at + 7) if at >= 0 else None
     if flat and text.find("}", flat.end()) < 0:
-        return flat.span(1)  # the usual case: no other box can close behind this one
+        return flat.span(1)  # the usual case: no other box closes after this one
     first = _BOX.search(text)
     if first is None:
         return None
     span: tuple[int, int] | None = None
-    stack: list[int] = []  # where a box's content starts, -1 for a plain group
+    stack: list[int] = []  # start of a box's content, -1 for a plain group
     for token in _TOKEN.finditer(text, first.start()):
         mark = token.group()
         if mark == "{":
@@ -84,7 +84,7 @@ def box_span(text: str) -> tuple[int, int] | None:
 
 
 def last_box(text: str) -> str | None:
-    r"""Content of the last box. Boxes that stand in one list (`\boxed{2} and \boxed{3}`) give "2, 3"."""
+    r"""Content of the last box. Boxes in one list (`\boxed{2} and \boxed{3}`) give "2, 3"."""
     span = box_span(text)
     if span is None:
         return None
@@ -97,7 +97,7 @@ def last_box(text: str) -> str | None:
         if span is None or span[1] != stop:
             break
         item, start, count = text[span[0] : stop], span[0], count + 1
-        if listed["blank"] is None or item != content:  # a box that is only repeated is no list
+        if listed["blank"] is None or item != content:  # a repeated box is not a list
             content = f"{item}, {content}"
     return content
 
@@ -107,9 +107,9 @@ _STATED = re.compile("(?i)" + STATED)
 
 
 def matches(pattern: re.Pattern[str], words: str, text: str, before: int = 1) -> list[re.Match[str]]:
-    """All matches of a pattern in which one of these words occurs, at most `before` characters behind their start.
+    """All matches of a pattern that contain one of the words at most `before` characters after their start.
 
-    The text before the first of the words is skipped: such words are rare, and the patterns are slow.
+    The text before the first such word is skipped: the words are rare, and the patterns are slow.
     """
     lower = text.lower()
     first = [at for word in words.split() if (at := lower.find(word)) >= 0]
@@ -126,12 +126,12 @@ _VALUE = re.compile(r"[-+=$€£\\.0-9]")
 _NUMBER = re.compile(
     r"[-−]?\$?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|(?<!\w)\.[0-9]+)(?:[eE][-+]?[0-9]+\b)?(?:/[0-9]+)?%?"
 )
-_DISPLAY = re.compile(r"(\\\[|\$\$)[^\S\n]*\n\s*([^\n$]{1,400}?)\s*\n\s*(\\\]|\$\$)")  # on lines of its own
+_DISPLAY = re.compile(r"(\\\[|\$\$)[^\S\n]*\n\s*([^\n$]{1,400}?)\s*\n\s*(\\\]|\$\$)")  # display math on its own lines
 _OF_WHAT = re.compile(r"The [^=\n]{1,100} (?:is|equals) (?=[-+$\\(.\d])")  # "The largest $n$ is 34"
 
 
 def sentence(text: str) -> str:
-    """The text up to the end of its first sentence or clause, without quotes and Markdown around it."""
+    """The text up to the end of its first sentence or clause, without surrounding quotes and Markdown."""
     end = _SENTENCE_END.search(text)
     return (text[: end.start()] if end else text).strip().strip("*`\"'“” ").rstrip(".").strip()
 
@@ -160,9 +160,9 @@ FALLBACKS: dict[str, Callable[[str], str | None]] = {
 
 
 def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, str]:
-    """(answer, source): source is "box" or the first of `fallbacks` (names in FALLBACKS) that finds an answer."""
+    """(answer, source). source: "box", or the first of `fallbacks` (names in FALLBACKS) that finds an answer."""
     at = -1 if fallbacks else text.rfind("\\boxed{")
-    if at >= 0 and text.find("box", 0, at) < 0:  # the usual case: a single box, so that parts make no difference
+    if at >= 0 and text.find("box", 0, at) < 0:  # the usual case: with a single box parts make no difference
         flat = _FLAT.match(text, at + 7)
         if flat and text.find("}", flat.end()) < 0 and not _REJECTED.search(text, max(0, at - _GAP), at + 7):
             return flat[1], "box"
@@ -177,9 +177,9 @@ def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, s
 
 @lru_cache(maxsize=4096)
 def gold_text(answer: str | int | float) -> str:
-    """The final answer of a reference: after the last `####` (GSM8K), else in its last box, else all of it.
+    """The final answer of a reference: after the last `####` (GSM8K), else the last box, else all of it.
 
-    Numbers in the shortest exact form.
+    Whole floats are written as integers.
     """
     answer = str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
     if "####" in answer:

@@ -1,4 +1,4 @@
-"""State that a forked child must not share with its parent: locks that another thread held, connections, pools."""
+"""State that a forked child must not share with its parent: locks held by other threads, connections, pools."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 def lock() -> threading.Lock:
-    """A lock of the process (never of an object: it is kept for ever) that is free in a forked child."""
+    """A lock that is free in a forked child. For module level only: it is never garbage-collected."""
     made = threading.Lock()
     os.register_at_fork(after_in_child=made._at_fork_reinit)  # type: ignore[attr-defined]  # as in the standard library
     return made
 
 
 def once_per_process(make: Callable[..., T]) -> Callable[..., T]:
-    """`make`, called once for each list of hashable arguments, by one thread at a time, and again in a forked child."""
+    """Caches `make` per hashable arguments; one thread at a time calls it, and a forked child calls it again."""
     guard, made = lock(), functools.lru_cache(maxsize=64)(make)
     os.register_at_fork(after_in_child=made.cache_clear)
 

@@ -1,4 +1,4 @@
-"""Reward `format`: whether a completion follows a thinking format, and has a boxed answer where one is required.
+"""Reward `format`: whether a completion follows a thinking format and, if required, has a boxed answer.
 
 python -m rewards score --reward format --param thinking=zero --param boxed=true --input rows.jsonl …
 """
@@ -18,7 +18,7 @@ from rewards.thinking import PRESETS, Problem, ThinkingFormat
 class FormatReward(Reward):
     r"""`good` if the completion follows the format, else `bad` with outcome "bad_format" and details.problems.
 
-    thinking: a format's name or fields. ignore: problems that are allowed. boxed: the answer part must have a closed
+    thinking: a format's name or fields. ignore: tolerated problems. boxed: the answer must contain a closed
     `\boxed{}`. min_thought: minimum length of the thought in characters. good, bad: the two values.
     """
 
@@ -30,7 +30,7 @@ class FormatReward(Reward):
     bad: float = 0.0
 
     def grade(self, row: Row, completion: str) -> Score:
-        parsed = self.thinking.parse(without_end_token(completion, self.thinking.marks))
+        parsed = self.thinking.parse(without_end_token(completion, self.thinking.tags))
         problems: list[str] = [problem for problem in parsed.problems if problem not in self.ignore]
         if len(parsed.thought) < self.min_thought:
             problems.append("short_thought")

@@ -1,4 +1,4 @@
-"""Code that is named as `package.module:name`, a user's own: importing it may fail in any way."""
+"""Imports user code given as `package.module:name`, which may fail in any way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def imported(place: str) -> Any:
-    """What stands at a place. Raises ValueError with the reason, and the line of the user's that is at fault."""
+    """The object at `package.module:name`. Raises ValueError with the reason and the faulty line of user code."""
     module, _, name = place.partition(":")
     try:
         return getattr(importlib.import_module(module), name)

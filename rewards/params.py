@@ -1,4 +1,4 @@
-"""Parameters of rewards: frozen pydantic models, and their errors in one line that names the nearest known word."""
+"""Reward parameters: frozen pydantic models, with one-line errors that suggest the nearest known name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Seconds = Annotated[float, Field(ge=0.01, le=86400.0)]
 
 
 class RewardParams(BaseModel):
-    """Base of all parameters. Types are strict, but a JSON list serves as a tuple and an int as a float.
+    """Base of all parameters. Types are strict, but JSON lists are accepted as tuples and ints as floats.
 
-    removed: parameters of earlier versions, whose error says what to do instead.
+    removed: parameters of earlier versions, and what to do instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -44,11 +44,11 @@ P = TypeVar("P", bound=RewardParams)
 
 
 def checked(cls: type[P], given: Mapping[str, Any], where: str) -> P:
-    """`cls` from untyped parameters. Raises RewardError with `where`, the parameter and the nearest known one."""
+    """Build `cls` from untyped parameters. Raises RewardError with `where`, the parameter and the nearest known one."""
     try:
         return cls.model_validate(given)
-    except TypeError as problem:  # of an `__init__` of a user's own
-        raise RewardError(f"{where}: {problem}; its parameters are fields with defaults") from None
+    except TypeError as problem:  # raised by a user-defined `__init__`
+        raise RewardError(f"{where}: {problem}; declare parameters as fields with defaults") from None
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         place = ": ".join([where, *filter(None, [".".join(map(str, first["loc"]))])])

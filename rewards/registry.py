@@ -1,4 +1,4 @@
-"""Rewards by name. A reward of your own is a module with a subclass of `rewards.base.Reward`, named `module:Class`."""
+"""Rewards by name. Your own reward is a subclass of `rewards.base.Reward`, named as `module:Class`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ REGISTRY = {
     "rouge_l": "rewards.text.rouge:RougeL",
 }
 
-# Rewards whose mean is a share of right answers; the others are called by their own names.
+# Rewards whose mean is an accuracy; other rewards are reported by name.
 ACCURACIES = frozenset({"choice", "code", "exact", "math", "numeric"})
 
 
 def place_of(name: str) -> str:
-    """`module:Class` of a reward's name, which may be such a place itself. Raises RewardError for an unknown name."""
+    """`module:Class` of a reward's name, which may itself be `module:Class`. Raises RewardError for an unknown name."""
     if ":" not in name and name not in REGISTRY:
         known = f"rewards: {', '.join(REGISTRY)}, or package.module:Class"
         raise RewardError(f"unknown reward {name!r}{nearest(name, REGISTRY)}; {known}")

@@ -1,10 +1,10 @@
-"""Rows to scores, and a JSONL file into another, rows in order: `python -m rewards score`, and the data step.
+"""Scores rows and JSONL files, in order: `python -m rewards score`, and the data step `score`.
 
-A row carries `completion` or `completions`; each completion is scored with its own entry of the row's `meta`, and the
-completions of one group (see base.group_of) are scored together.
+A row has `completion` or `completions`. Each completion is scored with its own entry of the row's `meta`, and the
+completions of a group (see base.group_of) are scored together.
 
-The same command again resumes after a kill: rows are kept in `<output>.part`, an SQLite file, as they are finished, and
-put in order at the end. It names reward, parameters, code and input, so that only the same work is resumed.
+The same command resumes after a kill: finished rows are stored in `<output>.part`, an SQLite file, and written in order
+at the end. The file records reward, parameters, code and input, so that only identical work is resumed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from rewards.base import FailureLimit, Reward, Row, Score, code_hash, group_of
 from rewards.errors import RewardError, nearest
 
-PER_COMPLETION = ("finish_reason", "tokens")  # columns of `meta` that may be lists with one entry per completion
+PER_COMPLETION = ("finish_reason", "tokens")  # fields of `meta` that may be lists with one entry per completion
 _BATCH_BYTES = 64 << 20
 _TABLES = """
     PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
@@ -34,7 +34,7 @@ _TABLES = """
 
 
 class Line(NamedTuple):
-    """A line of a JSONL file. problem: why it is not a row (`row` is empty then). size: bytes."""
+    """A line of a JSONL file. problem: why it is not a row (then `row` is empty). size: bytes."""
 
     number: int
     row: dict[str, Any]
@@ -47,7 +47,7 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Lines of a JSONL file without the blank ones. Raises OSError."""
+    """The non-blank lines of a JSONL file. Raises OSError."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -61,7 +61,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def check_columns(reward: Reward, source: Path, completions: bool = False) -> None:
-    """Check the first readable row of a JSONL file: what it lacks, all of them most likely lack.
+    """Check the columns of the first valid row of a JSONL file, as a sample for all rows.
 
     completions: whether rows must have `completion` or `completions`. Raises RewardError, OSError.
     """
@@ -73,7 +73,7 @@ def check_columns(reward: Reward, source: Path, completions: bool = False) -> No
 
 
 def batches(lines: Iterable[Line], rows: int) -> Iterator[list[Line]]:
-    """About `rows` lines at a time, fewer if they are large. Neighbours of one group stay together."""
+    """Batches of about `rows` lines, fewer if they are large. Adjacent lines of one group stay together."""
     batch: list[Line] = []
     size = 0
     for line in lines:
@@ -87,7 +87,7 @@ def batches(lines: Iterable[Line], rows: int) -> Iterator[list[Line]]:
 
 
 def score_rows(reward: Reward, rows: Sequence[Row], workers: int | None = None) -> list[list[Score]]:
-    """The scores of each row's completions; none for a row that has a problem (see `completions_of`)."""
+    """The scores of each row's completions; empty for an invalid row (see `completions_of`)."""
     texts = [completions_of(row)[0] for row in rows]
     pairs = [(_own_meta(row, i), text) for row, own in zip(rows, texts, strict=True) for i, text in enumerate(own)]
     scores = iter(reward.score_many([row for row, _ in pairs], [text for _, text in pairs], workers))
@@ -117,16 +117,16 @@ def _own_meta(row: Row, index: int) -> Row:
 def score_file(
     reward: Reward, source: Path, output: Path, workers: int | None = None, limit: FailureLimit | None = None
 ) -> dict[str, int]:
-    """Write every row of `source` to `output` with `scores`, one {value, outcome, details} per completion.
+    """Write every row of `source` to `output` with `scores`, a list of {value, outcome, details} per completion.
 
-    Returns the outcomes counted over the whole file. Raises RewardError and TooManyFailures (what is scored by then
-    stays in the part file), OSError.
+    Returns outcome counts over the whole file. Raises RewardError, TooManyFailures (rows scored so far
+    stay in the part file), OSError.
     """
     limit = limit or FailureLimit()
     if output.is_dir():
-        raise RewardError(f"{output}: a directory; name a file for the scored rows")
+        raise RewardError(f"{output}: is a directory; give a file for the scored rows")
     if source.exists() and output.exists() and output.samefile(source):
-        raise RewardError(f"{output}: input and output are the same file; write to another one")
+        raise RewardError(f"{output}: input and output are the same file; give another output")
     check_columns(reward, source, completions=True)
     reward.check_ready()
     with source.open("rb") as data:
@@ -145,7 +145,7 @@ def score_file(
                 counts.update(outcomes)
                 row = {**line.row, "scores": [score.as_json() for score in scores]}
                 rows.append((line.number, json.dumps(row), " ".join(outcomes)))
-            with store:  # one transaction: a group is kept as a whole
+            with store:  # one transaction, so that a group is stored completely or not at all
                 store.execute("BEGIN")
                 store.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
             limit.check(counts)
@@ -161,7 +161,7 @@ def score_file(
 
 @contextlib.contextmanager
 def _store(path: Path, work: str) -> Iterator[sqlite3.Connection]:
-    """The rows that are finished of this work, locked for this process; those of other work are removed.
+    """The database of this work's finished rows, locked for this process; rows of other work are deleted.
 
     Raises RewardError.
     """
@@ -181,7 +181,7 @@ Scored = list[tuple[Line, list[Score]]]
 
 
 def _scored(reward: Reward, parts: Iterable[list[Line]], workers: int | None) -> Iterator[Scored]:
-    """Each batch with its scores, as they are finished: a row that takes long delays no other one."""
+    """Batches with their scores, in order of completion, so that a slow row does not delay others."""
 
     def score(batch: list[Line]) -> Scored:
         scores = score_rows(reward, [line.row for line in batch], workers)
@@ -193,7 +193,7 @@ def _scored(reward: Reward, parts: Iterable[list[Line]], workers: int | None) ->
     try:
         for batch in parts:
             running.add(threads.submit(score, batch))
-            if len(running) > size:  # the next one is read meanwhile
+            if len(running) > size:  # the next batch is read meanwhile
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         yield from (future.result() for future in as_completed(running))
@@ -202,6 +202,6 @@ def _scored(reward: Reward, parts: Iterable[list[Line]], workers: int | None) ->
 
 
 def _unscored(line: Line) -> list[Score]:
-    """For a row without scores: an error, or nothing if its list of completions is empty."""
+    """The scores of an invalid row: one error, or none if its list of completions is empty."""
     problem = f"not a row: {line.problem}" if line.problem else completions_of(line.row)[1]
     return [Score(0.0, "error", {"problem": f"line {line.number}: {problem}"})] if problem else []

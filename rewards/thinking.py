@@ -1,12 +1,12 @@
-"""A thinking format: how a thought and an answer are written into one text, and parsed out of it again.
+"""Thinking formats: how thought and answer are written into one text, and parsed from it.
 
     from rewards.thinking import thinking
     think = thinking("think")                     # a preset, or a mapping of the fields below
     text = think.render("2 and 2", "4")           # '<think>\n2 and 2\n</think>\n\n4'
     think.parse(text)                             # Parsed(thought='2 and 2', answer='4', problems=())
 
-Builders of training text, samplers, pairs, rewards and evaluation share this object, so that the trained format is
-the scored format. Parsing is a few passes of `str.find`.
+Builders of training text, samplers, pairs, rewards and evaluation share this class, so that the format in training is
+the format in scoring. Parsing takes a few passes of `str.find`.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from rewards.errors import RewardError, nearest
 from rewards.params import RewardParams, checked
 
 Problem = Literal[
-    "text_before",  # text before the opening mark
+    "text_before",  # text before the opening tag
     "no_open",
-    "no_close",  # the thought never ends: everything behind its start is thought
-    "no_delimiter",  # the answer's own opening mark is missing
-    "no_end",  # the answer's end mark is missing
+    "no_close",  # the thought is not closed: everything after its start is thought
+    "no_delimiter",  # the answer's opening tag is missing
+    "no_end",  # the answer's closing tag is missing
     "text_between",  # text between the thought and the answer
-    "text_after",  # text behind the end mark
-    "repeated",  # a mark occurs more than once
-    "disorder",  # all marks are there, in another order
-    "empty_thought",  # both marks of the thought, and nothing between them
+    "text_after",  # text after the answer's closing tag
+    "repeated",  # a tag occurs more than once
+    "disorder",  # a tag occurs in the wrong order
+    "empty_thought",  # nothing between the thought's tags
     "empty_answer",
 ]
 
 
 class Parsed(NamedTuple):
-    """thought, answer: without surrounding white space. problems: violations of the format."""
+    """thought, answer: stripped. problems: violations of the format."""
 
     thought: str
     answer: str
@@ -47,12 +47,12 @@ class Parsed(NamedTuple):
 
 
 class Thinking(RewardParams):
-    """A format. A mark that is "" does not occur in it; without `close` there is no thought.
+    """A format. An empty tag means that the format has no such tag; without `close` there is no thought.
 
     open, close: around the thought. delimiter, end: around the answer; without a delimiter the answer starts
-    behind `close`. prefilled: the chat template's prompt ends in the opening mark, so completions lack it. at: which
-    occurrence of the mark before the answer counts. inner, outer: white space that `render` puts inside the marks, and
-    between thought and answer. strict: a text with problems has `malformed` as its answer. name: for messages.
+    after `close`. prefilled: the chat template's prompt ends with the opening tag, so completions lack it. at: which
+    occurrence of the tag before the answer counts. inner, outer: white space that `render` writes inside the tags, and
+    between thought and answer. strict: a text with problems gets the answer `malformed`. name: for messages.
     """
 
     open: str = ""
@@ -70,46 +70,46 @@ class Thinking(RewardParams):
     @model_validator(mode="after")
     def _consistent(self) -> Thinking:
         problems = {
-            "it has an opening mark and no closing one": self.open and not self.close,
-            "prefilled needs an opening mark": self.prefilled and not self.open,
-            "it has an end mark and no delimiter": self.end and not self.delimiter,
+            "open needs close": self.open and not self.close,
+            "prefilled needs open": self.prefilled and not self.open,
+            "end needs delimiter": self.end and not self.delimiter,
             "inner and outer must be white space": self.inner.strip() or self.outer.strip(),
         }
-        for i, mark in enumerate(self.marks):
-            others = self.marks[:i] + self.marks[i + 1 :]
-            problems[f"mark {mark!r} has white space around it; that belongs to inner or outer"] = mark != mark.strip()
-            problems[f"mark {mark!r} is part of another, or stands twice"] = any(mark in other for other in others)
+        for i, tag in enumerate(self.tags):
+            others = self.tags[:i] + self.tags[i + 1 :]
+            problems[f"tag {tag!r} has surrounding white space: put it in inner or outer"] = tag != tag.strip()
+            problems[f"tag {tag!r} is repeated or part of another tag"] = any(tag in other for other in others)
         for problem, present in problems.items():
             if present:
                 raise ValueError(problem)
         return self
 
     @cached_property
-    def marks(self) -> tuple[str, ...]:
-        return tuple(mark for mark in (self.open, self.close, self.delimiter, self.end) if mark)
+    def tags(self) -> tuple[str, ...]:
+        return tuple(tag for tag in (self.open, self.close, self.delimiter, self.end) if tag)
 
     @property
     def prefill(self) -> str:
-        """The end of the prompt where the opening mark is prefilled."""
+        """The end of the prompt if the opening tag is prefilled."""
         return self.open + self.inner if self.prefilled else ""
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Texts at which sampling ends. They belong to the completion, since `parse` looks for them."""
+        """Stop strings for sampling. Keep them in the completion, since `parse` looks for them."""
         return (self.end,) if self.end else ()
 
     def render(self, thought: str, answer: str) -> str:
-        """The text a model writes: `prefill` + this is the whole. Outer white space of both parts is dropped.
+        """The text that a model writes after `prefill`. Thought and answer are stripped.
 
-        Raises RewardError for what `parse` could not return: an empty part, a thought where the format has none, or a
-        mark inside either part.
+        Raises RewardError for input that `parse` could not recover: an empty part, a thought in a format without
+        thoughts, or a tag inside either part.
         """
         thought, answer = thought.strip(), answer.strip()
         where = f"thinking format {self.name!r}"
         if not answer:
             raise RewardError(f"{where}: the answer is empty")
         if bool(thought) != bool(self.close):
-            raise RewardError(f"{where}: the thought is empty" if self.close else f"{where} has no place for a thought")
+            raise RewardError(f"{where}: the thought is empty" if self.close else f"{where} has no thought")
         text = answer
         if self.delimiter:
             text = f"{self.delimiter}{self.inner}{answer}" + (self.inner + self.end if self.end else "")
@@ -117,13 +117,13 @@ class Thinking(RewardParams):
             opening = self.open + self.inner if self.open and not self.prefilled else ""
             text = f"{opening}{thought}{self.inner}{self.close}{self.outer}{text}"
         if self.parse(text) != (thought, answer, ()):
-            mark = next((mark for mark in self.marks if mark in thought or mark in answer), "")
-            reason = f"the text holds the mark {mark!r}" if mark else "the text forms a mark, so it cannot be parsed"
+            tag = next((tag for tag in self.tags if tag in thought or tag in answer), "")
+            reason = f"the text contains the tag {tag!r}" if tag else "the text forms a tag, so it cannot be parsed"
             raise RewardError(f"{where}: {reason}")
         return text
 
     def parse(self, text: str) -> Parsed:
-        """Thought, answer and all problems. Any text gives a result."""
+        """Thought, answer and all problems, for any text."""
         problems: list[Problem] = []
         before, thought, start = self._thought_in(text, problems)
         between, answer, after = self._answer_in(text, start, problems)
@@ -132,7 +132,7 @@ class Thinking(RewardParams):
             "text_before": before.strip(),
             "text_between": between.strip(),
             "text_after": after.strip(),
-            "repeated": (self.prefilled and self.open in text) or any(text.count(mark) > 1 for mark in self.marks),
+            "repeated": (self.prefilled and self.open in text) or any(text.count(tag) > 1 for tag in self.tags),
             "empty_thought": self.close in text and not thought.strip() if self.close else False,
             "empty_answer": not answer,
         }
@@ -140,10 +140,10 @@ class Thinking(RewardParams):
         return Parsed(thought.strip(), self.malformed if self.strict and problems else answer, tuple(problems))
 
     def answer_of(self, text: str) -> str:
-        """`parse(text).answer`, several times as fast.
+        """`parse(text).answer`, several times faster.
 
-        No word of a marked thought is in it: it starts behind the thought, ends where another one opens, and is ""
-        when the thought never ends. Without any mark the whole text is the answer, unless the opening mark was
+        It never contains text of a tagged thought: it starts after the thought, ends before another thought, and is ""
+        if the thought is not closed. Without any tag the whole text is the answer, unless the opening tag was
         prefilled.
         """
         if self.strict:
@@ -157,19 +157,19 @@ class Thinking(RewardParams):
         start, stop = self._answer_span(text, closed + len(self.close) if closed >= 0 else 0)
         return text[start:stop].strip()
 
-    def _find(self, text: str, mark: str, start: int = 0) -> int:
-        if not mark:
+    def _find(self, text: str, tag: str, start: int = 0) -> int:
+        if not tag:
             return -1
-        return text.find(mark, start) if self.at == "first" else text.rfind(mark, start)
+        return text.find(tag, start) if self.at == "first" else text.rfind(tag, start)
 
     def _opened(self, text: str) -> bool:
         return self.prefilled or bool(self.open and self.open in text)
 
     def _answer_span(self, text: str, start: int) -> tuple[int, int]:
-        """From behind the delimiter (or `start`) to the end mark, a new thought, or the end of the text."""
+        """From the end of the delimiter (or `start`) to the closing tag, a new thought, or the end of the text."""
         at = self._find(text, self.delimiter, start)
         start = at + len(self.delimiter) if at >= 0 else start
-        ends = [text.find(mark, start) for mark in (self.end, self.open) if mark]
+        ends = [text.find(tag, start) for tag in (self.end, self.open) if tag]
         return start, min((end for end in ends if end >= 0), default=len(text))
 
     def _thought_in(self, text: str, problems: list[Problem]) -> tuple[str, str, int]:
@@ -188,7 +188,7 @@ class Thinking(RewardParams):
         return (text[: max(opened, 0)], text[begin:], len(text)) if self._opened(text) else ("", "", 0)
 
     def _answer_in(self, text: str, start: int, problems: list[Problem]) -> tuple[str, str, str]:
-        """The text before the answer, the answer, and the text behind it."""
+        """The text before the answer, the answer, and the text after it."""
         begin, stop = self._answer_span(text, start)
         if self.delimiter and not text.endswith(self.delimiter, start, begin):
             problems.append("disorder" if self.delimiter in text else "no_delimiter")
@@ -200,12 +200,12 @@ class Thinking(RewardParams):
 
 
 _FILE = Path(__file__).with_suffix(".toml")
-PRESETS = {name: Thinking(name=name, **marks) for name, marks in tomllib.loads(_FILE.read_text("utf-8")).items()}
+PRESETS = {name: Thinking(name=name, **fields) for name, fields in tomllib.loads(_FILE.read_text("utf-8")).items()}
 
 
 def thinking(given: str | Mapping[str, Any] | Thinking) -> Thinking:
-    """A format from a preset's name, from a mapping of fields (`preset`: the format they change), or from that mapping
-    as JSON text. Raises RewardError, naming the nearest preset or field.
+    """A format from a preset's name, from a mapping of fields (overriding those of `preset`), or from such a mapping as
+    JSON text. Raises RewardError, suggesting the nearest preset or field.
     """
     if isinstance(given, Thinking):
         return given
@@ -219,7 +219,7 @@ def thinking(given: str | Mapping[str, Any] | Thinking) -> Thinking:
         values = {"preset": "none", "name": "custom", **given}
     preset = values.pop("preset")
     if preset not in PRESETS:
-        known = f"formats: {', '.join(PRESETS)}, or a mapping of marks"
+        known = f"formats: {', '.join(PRESETS)}, or a mapping of fields"
         raise RewardError(f"unknown thinking format {preset!r}{nearest(str(preset), PRESETS)}; {known}")
     return checked(Thinking, PRESETS[preset].model_dump() | values, "thinking format") if values else PRESETS[preset]
 

@@ -68,7 +68,7 @@ def split(text: str, code: bool, shortest: float) -> Parts | None:
         parsed = form.parse(text)
         if parsed.thought and not parsed.problems:
             return Parts(parsed.thought, parsed.answer)
-    if any(mark in text for form in forms for mark in form.marks):
+    if any(mark in text for form in forms for mark in form.tags):
         return None
     boundary = _program(text) if code else _answer(text)
     parts = Parts(text[:boundary].strip(), text[boundary:].strip()) if boundary is not None else None

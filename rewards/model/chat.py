@@ -1,4 +1,4 @@
-"""Chat messages of a row, and control marks of chat templates in completions."""
+"""Chat messages of a row, and control tokens of chat templates in completions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from rewards.errors import RewardError
 
 Messages = list[dict[str, str]]
 
-# Marks that open and close turns in chat templates: in an answer they would forge a turn. (Not <s> and </s>: HTML has
-# them too, and no template opens a turn with them alone.)
+# Tokens that open and close turns in chat templates: in an answer they would forge a turn. (Not <s> and </s>, which
+# occur in HTML and never open a turn by themselves.)
 CONTROL_MARK = re.compile(
     r"<\|[A-Za-z][A-Za-z0-9_]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?(?:start|end)_of_turn>|<\|(?:turn|channel)>|<(?:turn|channel)\|>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS)\]|<</?SYS>>"
 )
 _LAST = re.compile(rf"(?:{CONTROL_MARK.pattern}|</s>)\Z")
-_LONGEST = 64  # characters; no control mark is longer
+_LONGEST = 64  # characters; no control token is longer
 
 
 def without_end_token(text: str, own: Collection[str] = ()) -> str:
-    """`text` without the control marks at its very end, which a decoder may have kept. Linear in the text.
+    """`text` without trailing control tokens, which a decoder may have kept. Linear in the text's length.
 
-    own: marks of this shape that belong to the text, such as a thinking format's.
+    own: such tokens that belong to the text, for example a thinking format's tags.
     """
     end = kept = len(text)
     while True:
@@ -37,18 +37,18 @@ def without_end_token(text: str, own: Collection[str] = ()) -> str:
 
 
 def prompt_messages(row: Mapping[str, Any]) -> Messages:
-    """A row's `prompt` as chat messages that do not end with the assistant. Raises RewardError if it is not such."""
+    """A row's `prompt`: chat messages that do not end with an assistant turn. Raises RewardError otherwise."""
     prompt = row.get("prompt")
     if isinstance(prompt, str) and prompt:
         return [{"role": "user", "content": prompt}]
     if not isinstance(prompt, list) or not prompt:
-        raise RewardError(f"the row's prompt is {str(prompt)[:80]!r}, not a list of chat messages")
+        raise RewardError(f"the row's prompt must be a list of chat messages, got {str(prompt)[:80]!r}")
     messages = []
     for message in prompt:
         role, content = (message.get("role"), message.get("content")) if isinstance(message, Mapping) else (None, None)
         if not isinstance(role, str) or not isinstance(content, str):
-            raise RewardError(f"the row's prompt holds {str(message)[:80]!r}, not a message with role and content")
+            raise RewardError(f"each message of the row's prompt must have role and content, got {str(message)[:80]!r}")
         messages.append({"role": role, "content": content})
     if messages[-1]["role"] == "assistant":
-        raise RewardError("the row's prompt ends with the assistant, so there is nothing left to answer")
+        raise RewardError("the row's prompt ends with an assistant turn: there is nothing to answer")
     return messages

@@ -1,6 +1,6 @@
 """HTTP requests to reward-model servers: deadlines, retries with backoff, bounded concurrency.
 
-Synchronous, so that threads, asyncio (through threads) and Ray workers can use it; each process makes its own client.
+Synchronous, for use from threads, asyncio (through threads) and Ray workers; each process creates its own client.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ T = TypeVar("T")
 FIRST_WAIT_S, LONGEST_WAIT_S, LONGEST_RETRY_AFTER_S = 0.25, 30.0, 120.0
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 LARGEST_REPLY = 64 << 20  # bytes
-SERVICE = "service:"  # the address of a server that the launcher starts; what follows identifies its model
-URL_VARIABLE = "POSTTRAIN_REWARD_MODEL_URL"  # where the launcher says where that server is
-KEPT_S = 2.0  # how long an idle connection is kept; vLLM closes it after 5 s, which must not meet a request
+SERVICE = "service:"  # prefix of a server started by the launcher; the rest identifies its model
+URL_VARIABLE = "POSTTRAIN_REWARD_MODEL_URL"  # set by the launcher to that server's address
+KEPT_S = 2.0  # lifetime of idle connections, below vLLM's 5 s, so that none closes during a request
 
 
 class ServerError(Exception):
-    """No usable answer after all tries. timed_out: the last try exceeded its deadline."""
+    """No usable reply after all tries. timed_out: the last try exceeded its deadline."""
 
     def __init__(self, message: str, timed_out: bool = False) -> None:
         super().__init__(message)
@@ -36,30 +36,30 @@ class ServerError(Exception):
 
 
 def server_url(url: str) -> str:
-    """`url` without a final / or /v1. Raises RewardError if it is not the address of a server."""
+    """`url` without a trailing / or /v1. Raises RewardError if it is not a server address."""
     if url.startswith(SERVICE):
         return url
-    import httpx2  # costs an import that a launcher need not pay
+    import httpx2  # imported here: the launcher does not need it
 
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL:
         parts = httpx2.URL("")
     if parts.userinfo:
-        raise RewardError("url holds a user name or password: put an API key into a variable, and name it as key_env")
+        raise RewardError("url must not contain a user name or password: set key_env to a variable that holds the key")
     if parts.scheme not in ("http", "https") or not parts.host:
         raise RewardError(f"url {url!r} is not an address such as http://127.0.0.1:8000")
     return url.rstrip("/").removesuffix("/v1")
 
 
 class Client:
-    """Requests to one server, never through a proxy. timeout: seconds to connect, to send, and to receive in one try.
-    concurrency: requests at once; waiting for a connection is not timed. key: sent as bearer token.
+    """Requests to one server, never through a proxy. timeout: seconds per try to connect, to send, and to receive.
+    concurrency: parallel requests; waiting for a connection does not count. key: sent as bearer token.
     """
 
     def __init__(self, url: str, timeout: float, retries: int, concurrency: int, key: str = "") -> None:
         if url.startswith(SERVICE) and not (url := os.environ.get(URL_VARIABLE, "")):
-            raise RewardError(f"{URL_VARIABLE} is not set: a run's own script starts the reward model's server")
+            raise RewardError(f"{URL_VARIABLE} is not set: the run's own script starts the reward-model server")
         import httpx2
 
         self.url, self._timeout, self._retries = server_url(url), timeout, retries
@@ -72,14 +72,14 @@ class Client:
         )
 
     def request(self, path: str, read: Callable[[bytes], T], body: Mapping[str, Any] | None = None) -> T:
-        """`read` of the reply; a ValueError of it is an unusable reply. body: posted as JSON, GET without.
+        """The reply, parsed by `read`, whose ValueError means an unusable reply. body: posted as JSON; None: GET.
 
         Raises ServerError.
         """
         import httpx2
 
         for tried in range(self._retries + 1):
-            # jitter: clients refused together should not come back together
+            # jitter: clients that failed together should not retry together
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0**tried) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             timed_out = False
             try:
@@ -93,7 +93,7 @@ class Client:
                 if (after := response.headers.get("retry-after", "")).isdecimal():
                     wait = min(int(after), LONGEST_RETRY_AFTER_S)
             except httpx2.TimeoutException:
-                problem, timed_out = f"no answer within {self._timeout:g} s", True
+                problem, timed_out = f"no reply within {self._timeout:g} s", True
             except httpx2.TransportError as error:
                 problem = f"{type(error).__name__}: {error}"
             except ValueError as error:
@@ -109,18 +109,18 @@ class Client:
         method, sent = ("GET", None) if body is None else ("POST", json.dumps(body))
         content = bytearray()
         with self._client.stream(method, self.url + path, content=sent) as response:
-            deadline = time.monotonic() + self._timeout  # httpx2's timeout is for each chunk
+            deadline = time.monotonic() + self._timeout  # httpx2's timeout applies to each chunk
             for chunk in response.iter_bytes():
                 content += chunk
                 if len(content) > LARGEST_REPLY:
                     raise ValueError(f"more than {LARGEST_REPLY} bytes")
                 if time.monotonic() > deadline:
-                    raise httpx2.ReadTimeout("the reply is too slow")
+                    raise httpx2.ReadTimeout("the reply took too long")
         return response, bytes(content)
 
 
 def _message(content: bytes) -> str:
-    """The error in a body as OpenAI, vLLM or FastAPI write it, on one line."""
+    """The error message in a body in the format of OpenAI, vLLM or FastAPI, on one line."""
     try:
         body = json.loads(content)
         error = body.get("error", body.get("detail", body))

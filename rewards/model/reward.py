@@ -1,10 +1,10 @@
-"""Reward `model`: a sequence-classification reward model's value of the answer to the row's prompt.
+"""Reward `model`: a sequence-classification reward model's score of the answer to the row's prompt.
 
     python -m rewards score --reward model --param url=http://127.0.0.1:8000 --param model=Skywork/… \\
         --input rows.jsonl --output scored.jsonl
 
-The thought is removed first (rewards/thinking.py): the reward model reads the row's `prompt` and the answer, in its own
-chat template, which the server applies: vLLM's /classify or /pooling. `data_prep.inference.vllm.server.serve(model)`
+The thought is removed first (rewards/thinking.py). The server (vLLM's /classify or /pooling) applies the reward model's
+own chat template to the row's `prompt` and the answer. `data_prep.inference.vllm.server.serve(model)`
 starts and stops such a server.
 """
 
@@ -28,23 +28,22 @@ from rewards.model.http import Client, ServerError, server_url
 from rewards.thinking import PRESETS, ThinkingFormat
 
 _lock = lock()
-_SERVED = "rewards are served over HTTP: start a server (`vllm serve`) and give its `url`"
+_SERVED = "reward models run on a server: start one (`vllm serve`) and set `url`"
 _TEMPLATE = "the server applies the reward model's chat template, one conversation per request"
 
 
 class ModelReward(Reward):
-    """A reward model's value of the answer, thought removed; `floor` where there is no answer.
+    """A reward model's score of the answer without the thought; `floor` if there is no answer.
 
-    details: problem, and problems (departures from the thinking format, when they decided).
+    details: problem, and problems (violations of the thinking format, if they decided the score).
 
-    url, endpoint, model (the served name): the server. label: which output is the reward. max_tokens: longer
-    conversations are truncated at their end (0: they are errors). thinking: a format's name or fields. strict: a
-    malformed completion gets `floor`, unless the format has a text in its place (think_null). floor: for completions
-    without an answer; choose it below your model's values. truncated: which completions with meta.finish_reason
-    "length" get `floor`: those without an answer ("empty"), all,
-    or none. control_marks: "refuse" gives `floor` to an answer that holds a chat control mark, with which it could
-    forge a turn. timeout: seconds for one try. concurrency: requests at once in this process. key_env: the variable
-    that holds the API key.
+    url, endpoint, model (the served name): the server. label: index of the output that is the reward. max_tokens:
+    longer conversations are truncated at the end (0: they are errors). thinking: a format's name or fields. strict: a
+    malformed completion gets `floor`, unless the format substitutes a text (think_null). floor: for completions
+    without an answer; choose it below your model's scores. truncated: which completions with meta.finish_reason
+    "length" get `floor`: those without an answer ("empty"), all, or none. control_marks: "refuse" gives `floor` to
+    answers that contain a chat control token, with which they could forge a turn. timeout: seconds per try.
+    concurrency: parallel requests in this process. key_env: the variable that holds the API key.
     """
 
     needs = ("prompt",)
@@ -59,7 +58,7 @@ class ModelReward(Reward):
     floor: float = -10.0
     truncated: Literal["empty", "always", "never"] = "empty"
     control_marks: Literal["refuse", "keep"] = "refuse"
-    concurrency: Annotated[int, Field(ge=1, le=1024)] = 128  # 4 times as fast as one by one where 32 are 3 times
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 128  # speed-up 4 over sequential requests; with 32 it is 3
     timeout: Annotated[float, Field(ge=0.01, le=3600.0)] = 60.0
     retries: Annotated[int, Field(ge=0, le=20)] = 5
     key_env: str = ""
@@ -67,19 +66,19 @@ class ModelReward(Reward):
     @model_validator(mode="after")
     def _has_a_server(self) -> Self:
         if not self.url:
-            raise ValueError("give url, the address of the reward model's server")
+            raise ValueError("set url, the address of the reward-model server")
         server_url(self.url)
         _key(self.key_env)
         return self
 
     @cached_property
     def _clients(self) -> dict[int, Client]:
-        """By process: connections are not shared with a forked child."""
+        """Clients by process id: connections are not shared with a forked child."""
         return {}
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         prepared = [self._conversation(row, text) for row, text in zip(rows, completions, strict=True)]
-        # the longest first: conversations that are in work together are alike, and no long one is left over at the end
+        # longest first: concurrent conversations have similar lengths, and no long one remains at the end
         lengths = {
             at: sum(len(message["content"]) for message in item)
             for at, item in enumerate(prepared)
@@ -91,7 +90,7 @@ class ModelReward(Reward):
         return [graded[at] if at in graded else cast(Score, item) for at, item in enumerate(prepared)]
 
     def check_ready(self) -> None:
-        """Raise RewardError, in one line, unless the server is up and serves the model that is asked for."""
+        """Raise RewardError, in one line, unless the server is up and serves the requested model."""
         try:
             self._client().request("/health", len)
             models = self._client().request("/v1/models", _Reply.model_validate_json)
@@ -105,7 +104,7 @@ class ModelReward(Reward):
             )
 
     def _conversation(self, row: Row, completion: str) -> Messages | Score:
-        """What the reward model reads, or the score of a completion that is not sent to it."""
+        """The reward model's input, or the score of a completion that is not sent to it."""
         try:
             messages = prompt_messages(row)
         except RewardError as problem:
@@ -113,7 +112,7 @@ class ModelReward(Reward):
         truncated = cut_short(row)
         if truncated and self.truncated == "always":
             return Score(self.floor, "truncated")
-        text = without_end_token(completion, self.thinking.marks)
+        text = without_end_token(completion, self.thinking.tags)
         answer = self.thinking.answer_of(text)
         if not answer or (self.strict and not self.thinking.strict):
             problems = list(self.thinking.parse(text).problems)
@@ -122,12 +121,12 @@ class ModelReward(Reward):
             if problems:
                 return Score(self.floor, "bad_format" if answer else "no_answer", {"problems": problems})
         if self.control_marks == "refuse" and (mark := CONTROL_MARK.search(answer)):
-            return Score(self.floor, "bad_format", {"problem": f"the answer holds the control mark {mark.group()!r}"})
+            return Score(self.floor, "bad_format", {"problem": f"control token {mark.group()!r} in the answer"})
         return [*messages, {"role": "assistant", "content": answer}]
 
     def _asked(self, conversation: Messages) -> Score:
         """The server's score of a conversation."""
-        # use_activation: vLLM would otherwise answer with the sigmoid or softmax of the reward
+        # use_activation: otherwise vLLM returns the sigmoid or softmax of the reward
         body: dict[str, Any] = {"use_activation": False, "messages": conversation}
         if self.model:
             body["model"] = self.model
@@ -137,7 +136,7 @@ class ModelReward(Reward):
             value = self._client().request(f"/{self.endpoint}", lambda reply: _value(reply, self.label), body)
         except ServerError as problem:
             return Score(0.0, "timeout" if problem.timed_out else "error", {"problem": str(problem)})
-        return Score(value) if math.isfinite(value) else error(f"the reward model's value is {value}")
+        return Score(value) if math.isfinite(value) else error(f"the reward model's score is {value}")
 
     def _client(self) -> Client:
         with _lock:
@@ -148,15 +147,15 @@ class ModelReward(Reward):
 
 
 def _key(variable: str) -> str:
-    """The API key in this variable. It is in no message."""
+    """The API key in this variable. Messages never contain it."""
     key = os.environ.get(variable, "").strip()
     if variable and not re.fullmatch("[!-~]+", key):
-        raise RewardError(f"key_env: the environment has no variable {variable!r} with a key in printable ASCII")
+        raise RewardError(f"key_env: the variable {variable!r} is not set to a key in printable ASCII")
     return key
 
 
 class _Result(BaseModel, strict=True):
-    """A served model's id, or the outputs of one conversation or of each of its tokens."""
+    """A served model's id, or the outputs for a conversation or for each of its tokens."""
 
     id: str = ""
     index: int = 0
@@ -164,16 +163,16 @@ class _Result(BaseModel, strict=True):
 
 
 class _Reply(BaseModel, strict=True):
-    """What /v1/models, /classify and /pooling answer."""
+    """The reply of /v1/models, /classify or /pooling."""
 
     data: list[_Result] = []
 
 
 def _value(reply: bytes, label: int) -> float:
-    """Output `label` of the conversation; of outputs per token, the last token's. Raises ValueError without it."""
+    """Output `label` for the conversation; with outputs per token, for the last token. Raises ValueError without it."""
     results = _Reply.model_validate_json(reply).data
     if [result.index for result in results] != [0]:
-        raise ValueError(f"results numbered {[result.index for result in results]!s:.80} for a conversation")
+        raise ValueError(f"expected one result, got results {[result.index for result in results]!s:.80}")
     outputs: list[Any] = results[0].outputs
     if outputs and isinstance(outputs[-1], list):
         outputs = outputs[-1]

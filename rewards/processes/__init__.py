@@ -1,1 +1,1 @@
-"""Processes that rewards use: a pool that outlives what runs in it, and batches spread over it."""
+"""Worker processes for rewards: a pool with deadlines, and distribution of batches over it."""

@@ -1,7 +1,7 @@
-"""Spreads a batch over worker processes: the base of rewards whose grading keeps a Python interpreter busy.
+"""Distributes a batch over worker processes: base of rewards with CPU-bound grading in Python.
 
-The workers are those of pool.py: exec'd, so that it works after fork, under spawn, from any thread and inside
-Ray workers. They rebuild the reward from its class, name and parameters, and get the columns it needs, as JSON.
+The workers (pool.py) are started by exec, so that this works after fork, under spawn, from any thread and in
+Ray workers. They rebuild the reward from its class, name and parameters, and receive the columns it needs as JSON.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from rewards.base import Reward, Row, Score
 from rewards.processes.pool import DeadlineError, shared
 
 _MODULE = "rewards.processes.fanout"
-_CHUNKS_PER_WORKER = 8  # so that a slow chunk at the end does not leave the others idle
-_LEAST_ROWS, _MOST_ROWS, _MOST_CHARACTERS = 16, 512, 1 << 22  # of a chunk
-_DEADLINE = 600.0  # CPU seconds for a chunk
+_CHUNKS_PER_WORKER = 8  # so that a slow last chunk does not leave other workers idle
+_LEAST_ROWS, _MOST_ROWS, _MOST_CHARACTERS = 16, 512, 1 << 22  # limits of a chunk
+_DEADLINE = 600.0  # CPU seconds per chunk
 
 
 class FansOut(Reward):
-    """A reward whose batches are spread over processes if `score_many` is given two workers or more.
+    """A reward whose batches are distributed over processes if `score_many` gets two or more workers.
 
-    Subclasses implement `grade`, or `grade_here` to grade many rows at once. Workers see the columns in `needs`, and
-    read no files: a reward that loads a model has `fans_out` False, and grades in this process.
+    Subclasses implement `grade`, or `grade_here` to grade many rows at once. Workers receive the columns in `needs` and
+    cannot read files: a reward that loads a model sets `fans_out` to False and grades in this process.
     """
 
     batch_rows = 512
@@ -36,7 +36,7 @@ class FansOut(Reward):
         return Reward.grade_many(self, rows, completions)
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
-        """Raises WorkerError when a chunk kills two workers. A chunk over its deadline has outcome "timeout"."""
+        """Raises WorkerError if a chunk kills two workers. A chunk over its deadline gets outcome "timeout"."""
         if workers is None or not self.fans_out or not 1 < workers < len(rows):
             return self.grade_here(rows, completions)
         module, kind = type(self).__module__, type(self).__qualname__
@@ -60,7 +60,7 @@ class FansOut(Reward):
 
 
 def _chunks(completions: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of chunks of at most `most` rows and, if they have more than one, a bounded number of characters."""
+    """(start, end) of chunks of at most `most` rows and, for several rows, a bounded number of characters."""
     start = characters = 0
     for at, text in enumerate(completions):
         size = len(text) if isinstance(text, str) else 0
@@ -72,7 +72,7 @@ def _chunks(completions: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
 
 
 def _packed(rows: Sequence[Row], columns: Sequence[str]) -> list[list[Any] | None]:
-    """The columns of each row; None for a row like the one before, as those of a group are."""
+    """The columns of each row; None for a row equal to the previous one, as within a group."""
     values = [[row.get(column) for column in columns] for row in rows]
     return [None if at and own == values[at - 1] else own for at, own in enumerate(values)]
 
@@ -92,7 +92,7 @@ def _built(module: str, kind: str, name: str, params: str) -> FansOut:
 
 
 def handle(request: Mapping[str, Any]) -> dict[str, Any]:
-    """In a worker: a chunk to {"scores": [values, outcomes, details]}."""
+    """Runs in a worker: grades a chunk, returns {"scores": [values, outcomes, details]}."""
     reward = _built(*request["class"])
     scores = reward.grade_here(_unpacked(request["rows"], reward.needs), request["completions"])
     return {"scores": [[s.value for s in scores], [s.outcome for s in scores], [s.details for s in scores]]}

@@ -1,12 +1,12 @@
 """The process that imports a worker's libraries once and forks workers from that state (started by pool.py).
 
-It never sees a request: it gets one end of a socket pair per worker and forks, as the sandbox's zygote does. A worker
-has no descriptors but its socket and no standard streams, and it is confined (rewards/sandbox): Landlock leaves
-it the interpreter's libraries to read and nothing to write or run; seccomp allows no socket, no process, no
-signal to others; rlimits bound memory and files.
+It never sees a request: it receives one end of a socket pair per worker and forks, like the sandbox's zygote. A worker
+has no descriptors except its socket and no standard streams, and it is confined (rewards/sandbox): Landlock allows
+reading the interpreter's libraries and no writing or executing; seccomp allows no sockets, processes or
+signals to others; rlimits bound memory and files.
 
-What this does not stop: where the kernel has no Landlock (before 5.13) a worker may read files, and where
-libseccomp is missing it may open sockets. pool.py logs it.
+Limits: without Landlock (kernels before 5.13) a worker can read files, and without
+libseccomp it can open sockets. pool.py logs a warning.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cac
 
 
 class Isolation:
-    """What confines every worker, made once. root: of the repository, of which `rewards` stays readable.
+    """The confinement of all workers, prepared once. root: the repository, in which `rewards` is readable.
 
-    rules: descriptor of a Landlock ruleset. problems: what this machine lacks.
+    rules: descriptor of a Landlock ruleset. problems: missing kernel or library support.
     """
 
     def __init__(self, root: str, memory_mb: int) -> None:
@@ -42,14 +42,14 @@ class Isolation:
         self._memory_mb = memory_mb
         self._filter: restrict.Filter | None = None
         self.rules = restrict.landlock_rules((path, restrict.READ) for path in library)
-        self.problems = [] if self.rules is not None else ["this kernel has no Landlock: a worker could read files"]
+        self.problems = [] if self.rules is not None else ["this kernel has no Landlock: workers can read files"]
         try:
             self._filter = restrict.Filter(filters.write("python"))
         except RewardError as problem:
-            self.problems.append(f"a worker could open sockets: {problem}")
+            self.problems.append(f"workers can open sockets: {problem}")
 
     def enter(self) -> None:
-        """Confine this process, for good."""
+        """Confine this process permanently."""
         limits = ((resource.RLIMIT_AS, self._memory_mb << 20), (resource.RLIMIT_NOFILE, 16))
         for which, value in (*limits, (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
             restrict.limit(which, value)
@@ -63,21 +63,21 @@ def main() -> None:
     root, memory_mb, handler, *preload = sys.argv[1:]
     control, server = socket.socket(fileno=0), os.getpid()
     restrict.die_with_parent(json.loads(control.recv(4096))["parent"])
-    tempfile.tempdir = os.devnull  # workers have no writable folder; libraries that ask for one at import get a name
+    tempfile.tempdir = os.devnull  # workers have no writable folder, but libraries ask for one at import
     module = [importlib.import_module(name) for name in (*preload, handler)][-1]
     if hasattr(module, "warm_up"):
         module.warm_up()
-    gc.freeze()  # no collection in a worker touches, and so copies, the memory that it shares with this process
+    gc.freeze()  # garbage collection in workers must not touch, and so copy, shared memory
     isolation = Isolation(root, int(memory_mb))
     control.send(json.dumps(isolation.problems).encode())
     zygote.serve(control, lambda _, fds, __: _work(module, fds[0], isolation, server))
-    os._exit(0)  # at once: tearing sympy down takes longer than workers may outlive their host
+    os._exit(0)  # exit at once: interpreter shutdown with sympy is slow
 
 
 def _work(module: Any, fd: int, isolation: Isolation, server: int) -> NoReturn:
-    """Say which process this is; answer requests until the socket closes: "<CPU seconds> ok|limit|error <JSON>" each.
+    """Send the process id, then answer requests until the socket closes, each by "<CPU seconds> ok|limit|error <JSON>".
 
-    An exception of `handle` is a defect of ours: its message is the reply, and the worker ends.
+    An exception in `handle` is a bug: its message is sent as the reply, and the worker ends.
     """
     restrict.die_with_parent(server)
     sock = socket.socket(fileno=fd)

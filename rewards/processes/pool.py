@@ -1,11 +1,11 @@
-"""A pool of locked-down worker processes for work that may never end: the caller keeps the deadline and kills.
+"""A pool of confined worker processes for work that may not terminate: the caller enforces deadlines by killing.
 
-A fork server (forkserver.py), started as the sandbox's zygotes are, imports the heavy libraries once and forks workers
+A fork server (forkserver.py), started like the sandbox's zygotes, imports the heavy libraries once and forks workers
 from that state, so that a killed worker is replaced in milliseconds. Requests and replies are JSON lines over socket
-pairs. Works from any thread, inside asyncio, after fork (each process builds its own pool) and under spawn; signals and
-alarms of the host process are not touched. The fork server ends with its host, and workers end with it.
+pairs. Works from any thread, inside asyncio, after fork (each process builds its own pool) and under spawn; uses no
+signals or alarms of the host process. The fork server ends with its host, and workers end with it.
 
-A deadline counts the CPU time of the worker, which comes with every reply, so that a busy machine changes no verdict.
+Deadlines are in the worker's CPU time, which is part of every reply, so that verdicts do not depend on load.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from rewards.forks import once_per_process
 from rewards.sandbox.supervisor import Lost, Zygote
 
 _LOG = logging.getLogger(__name__)
-REQUESTS_PER_WORKER = 2000  # then replaced, so that sympy's caches do not grow without end
-# Backstop for a worker that uses no CPU time: seconds of wall time, and more for each second of its deadline.
+REQUESTS_PER_WORKER = 2000  # then the worker is replaced, to bound the growth of sympy's caches
+# Limit for workers that use no CPU time: wall seconds, plus a multiple of the deadline.
 WALL_BASE, WALL_FACTOR = 120.0, 30.0
 _POLL_SECONDS = 0.01
 _LATE = "no reply within {:g} s of CPU time"
-_QUEUED = 16  # batches per worker that `ask_all` holds, finished ones that wait for an earlier one included
+_QUEUED = 16  # batches per worker that `ask_all` holds, including finished ones waiting for an earlier one
 
-# The first entry of sys.path is the working directory under -c; anyone may have put a sympy.py there.
+# With -c the first entry of sys.path is the working directory, which may contain any sympy.py.
 _BOOT = "import sys; sys.path = [*sys.path[1:], sys.argv[1]]; from rewards.processes.forkserver import main; main()"
 
 
 class DeadlineError(Exception):
-    """The worker used up its CPU time, did not answer in time, or ran into a resource limit, and was killed."""
+    """The worker was killed: it used up its CPU time, did not reply in time, or hit a resource limit."""
 
 
 class WorkerError(RewardError):
-    """Workers cannot be started, or die on this request."""
+    """Workers cannot be started, or die from this request."""
 
 
 Request = Mapping[str, Any]
@@ -57,8 +57,8 @@ Answer = Reply | DeadlineError | WorkerError
 
 @dataclass
 class _Worker:
-    """pidfd: by which it is killed, for the number `pid` may be another process's once it has ended. cpu: CPU seconds
-    that it had used when it sent its last reply.
+    """pidfd: used for killing, since `pid` may be reused after the worker ended. cpu: CPU seconds used up to its last
+    reply.
     """
 
     pid: int
@@ -75,9 +75,9 @@ class _Worker:
         os.close(self.pidfd)
 
     def reply(self, deadline: float) -> bytes:
-        """The reply, as JSON, to the oldest request without one.
+        """The reply (JSON) to the oldest unanswered request.
 
-        Raises DeadlineError, WorkerError (the worker reports a defect), OSError if the worker died.
+        Raises DeadlineError, WorkerError (the worker reports a bug), OSError if the worker died.
         """
         cpu, status, reply = self._line(deadline).split(b" ", 2)
         spent, self.cpu = float(cpu) - self.cpu, float(cpu)
@@ -86,7 +86,7 @@ class _Worker:
             raise WorkerError(f"the worker failed: {json.loads(reply)}")
         if status == b"limit":
             raise DeadlineError(f"out of {json.loads(reply)}")
-        if spent > deadline:  # this process was too late to stop it; on an idle machine it would not have been
+        if spent > deadline:  # this process checked too late, because the machine is busy
             raise DeadlineError(_LATE.format(deadline))
         return reply
 
@@ -113,14 +113,14 @@ class _Worker:
 
 
 def cpu_clock(pid: int) -> float:
-    """CPU seconds that a process has used. Raises OSError if there is no such process."""
+    """CPU seconds used by a process. Raises OSError if there is no such process."""
     return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
 
 
 class Pool:
-    """At most `size` workers that run `module.handle`, started as needed.
+    """Up to `size` workers that run `module.handle`, started on demand.
 
-    memory_mb: address space of each. preload: modules that the fork server imports besides `module`.
+    memory_mb: address space per worker. preload: modules that the fork server imports in addition to `module`.
     """
 
     def __init__(self, module: str, size: int, memory_mb: int = 2048, preload: Sequence[str] = ()) -> None:
@@ -131,22 +131,22 @@ class Pool:
         self.server: Zygote | None = None
 
     def grow(self, size: int) -> None:
-        """Allow `size` workers, if that is more than now."""
+        """Raise the number of workers to `size`, if that is more."""
         with self._lock:
             for _ in range(self._size, size):
                 self._slots.release()
             self._size = max(size, self._size)
 
     def ask_each(self, requests: Sequence[Request], deadline: float) -> list[Answer]:
-        """Replies to requests that are sent to one worker at once: much cheaper than one after the other.
+        """Replies to requests that are sent together to one worker, which is much cheaper than one at a time.
 
-        deadline: CPU seconds for each. A request that fails costs a fresh worker for the rest; one on which two workers
-        died is a WorkerError. Several requests should take at most 64 kB as JSON together. Raises WorkerError when no
-        worker can be started.
+        deadline: CPU seconds per request. After a failed request the rest goes to a fresh worker; a request that kills
+        two workers gives a WorkerError. Several requests together should be at most 64 kB of JSON. Raises WorkerError
+        if no worker can be started.
         """
         lines = [json.dumps(request).encode() + b"\n" for request in requests]
         replies: list[bytes | DeadlineError | WorkerError] = []
-        deadly = -1  # the request on which a worker died
+        deadly = -1  # the request that killed a worker
         with self._slots:
             while len(replies) < len(lines):
                 worker, kept = self._take(fresh=deadly == len(replies)), False
@@ -158,18 +158,18 @@ class Pool:
                     kept = True
                 except (DeadlineError, WorkerError) as problem:
                     replies.append(problem)
-                except OSError:  # killed from outside, or crashed: once more on a fresh worker
+                except OSError:  # killed from outside, or crashed: retry once on a fresh worker
                     if deadly == len(replies):
-                        replies.append(WorkerError("two workers died on this request"))
+                        replies.append(WorkerError("this request killed two workers"))
                     else:
                         deadly = len(replies)
                 finally:
-                    # also on KeyboardInterrupt: a worker with a request under way must not be asked again
+                    # also on KeyboardInterrupt: a worker with a pending request must not be reused
                     self._return(worker, kept)
         return [json.loads(reply) if isinstance(reply, bytes) else reply for reply in replies]
 
     def ask_all(self, batches: Iterable[Sequence[Request]], deadline: float, workers: int) -> Iterator[list[Answer]]:
-        """`ask_each` of every batch, by `workers` workers at once; in order, and with a bounded number in memory."""
+        """`ask_each` for every batch, on `workers` workers in parallel; in order, with a bounded number in memory."""
         if workers == 1:
             yield from (self.ask_each(batch, deadline) for batch in batches)
             return
@@ -186,19 +186,19 @@ class Pool:
             threads.shutdown(cancel_futures=True)
 
     def _take(self, fresh: bool) -> _Worker:
-        """An idle worker or a new one. fresh: a new one, since whatever killed a worker may have killed idle ones."""
+        """An idle worker, or a new one if there is none. fresh: always a new one, since idle ones may be dead, too."""
         with self._lock:
             if fresh and self._idle:
                 self._idle.pop().end()
             try:
                 return self._idle.pop() if self._idle and not fresh else self._fork()
-            except OSError:  # the fork server was killed: start another, once
+            except OSError:  # the fork server was killed: restart it once
                 self.close()
             try:
                 return self._fork()
             except OSError as problem:
                 self.close()
-                raise WorkerError(f"the workers' fork server does not answer: {problem}") from problem
+                raise WorkerError(f"the workers' fork server does not respond: {problem}") from problem
 
     def _return(self, worker: _Worker, kept: bool) -> None:
         with self._lock:
@@ -220,7 +220,7 @@ class Pool:
     def _start(self) -> Zygote:
         root = str(Path(__file__).resolve().parents[2])
         command = [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self.preload]
-        # no secret to read there, and sympy orders terms the same every time
+        # no secrets in the environment, and a fixed hash seed for sympy's term order
         environment = {"PYTHONHASHSEED": "0"}
         try:
             server = Zygote((command, {"parent": os.getpid()}), environment)
@@ -232,14 +232,14 @@ class Pool:
         return server
 
     def close(self, wait: bool = False) -> None:
-        """End the fork server and with it every worker. The pool can be used again afterwards.
+        """End the fork server and all workers. The pool can be used again afterwards.
 
-        wait: let idle workers end by themselves, so that their CPU time is added to this process's.
+        wait: let idle workers exit by themselves, so that their CPU time is added to this process's.
         """
         for worker in self._idle:
             if wait:
                 worker.sock.shutdown(socket.SHUT_WR)
-                while worker.sock.recv(4096):  # closed once the fork server has waited for it
+                while worker.sock.recv(4096):  # closed after the fork server has reaped it
                     pass
             worker.end()
         if self.server is not None:
@@ -251,9 +251,9 @@ _pool = once_per_process(lambda module: Pool(module, 0))
 
 
 def shared(module: str, size: int, preload: Sequence[str] = ()) -> Pool:
-    """This process's only pool for `module`: it has as many workers as the largest `size` asked for so far.
+    """This process's shared pool for `module`; it has as many workers as the largest `size` requested so far.
 
-    preload: as for Pool, by the first caller.
+    preload: as in Pool; the first caller's value is used.
     """
     pool = _pool(module)
     pool.preload = pool.preload or preload

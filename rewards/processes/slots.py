@@ -1,10 +1,10 @@
-"""Bounds how many programs run at once: over all threads of a process, and over the processes that share a folder.
+"""Limits how many programs run at once, over all threads of a process and over processes that share a folder.
 
-    with slot(2):  # waits while two others are running
+    with slot(2):  # waits while two others run
         ...
 
-Processes share the bound where `$REWARDS_SLOTS` names a folder: a slot then is also a lock on one of its files, which
-the kernel releases when its holder ends, however it ends.
+If `$REWARDS_SLOTS` names a folder, processes share the limit: a slot is then also a lock on one of its files, which
+the kernel releases when the holder ends, however it ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _slots = once_per_process(_Slots)
 
 @contextlib.contextmanager
 def slot(count: int) -> Iterator[None]:
-    """Hold one of `count` slots; waits for one. Raises RewardError where the shared folder cannot be used."""
+    """Wait for and hold one of `count` slots. Raises RewardError if the shared folder cannot be used."""
     with (own := _slots()):
         own.wait_for(lambda: own.held < count)
         own.held += 1
@@ -51,13 +51,13 @@ def slot(count: int) -> Iterator[None]:
 
 
 def share_among_siblings() -> None:
-    """Let this process and those of the same parent share slots, unless a folder is set already."""
+    """Share slots among this process and its siblings, unless a folder is already set."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 - only the owner may use the folder
     os.environ.setdefault(FOLDER, os.path.join(runtime, f"rewards-{os.getuid()}-{os.getppid()}"))
 
 
 def _lock(folder: str, count: int) -> int:
-    """A descriptor with an exclusive lock on one of the folder's first `count` files; closing it ends the lock."""
+    """A descriptor with an exclusive lock on one of the folder's first `count` files; closing it releases the lock."""
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         if os.stat(folder).st_uid != os.getuid():

@@ -3,31 +3,31 @@
     with Sandbox() as box:
         box.python("print(int(input()) + 1)", [Case(b"1\\n")]).runs[0].stdout
 
-    supervisor   this process: hands out cases and collects bytes. It never runs a candidate's code, and the processes
-      |          below never get an expected output: the caller compares
-      |  exec    (not fork: a fork's memory could be searched) python -I -S -B, empty environment
+    supervisor   this process: sends cases and collects output bytes. It never runs a candidate's code, and the
+      |          processes below never receive an expected output: the caller compares
+      |  exec    python -I -S -B with an empty environment (not fork: a fork's memory could be searched)
     zygote       one for programs, one for builds, in bubblewrap's namespaces with a read-only root
       |  fork
-    job          one per solution: Landlock, no new privileges, a user id of its own when started as root;
-      |          compiles, and keeps the limits of
+    job          one per solution: Landlock, no new privileges, its own user id if started as root;
+      |          compiles the solution and enforces the limits of
       |  fork
-    process      one per test: stdin and stdout in memory files, every other descriptor closed, rlimits, a
-                 seccomp allow-list, CPU time read from a clock that it cannot stop, SIGKILL at its limits; for a
-                 program that uses tempfile a folder of its own, behind namespaces only
+    process      one per test: stdin and stdout in memory files, all other descriptors closed, rlimits, a
+                 seccomp allow-list, CPU time measured from outside, SIGKILL at its limits; its own folder
+                 if the program uses tempfile (level "namespaces" only)
 
-Isolation levels (`Sandbox.level`): "namespaces" is all of this; "landlock" does without namespaces. A small set of
-attacks decides which level is used (probe.py).
+Isolation levels (`Sandbox.level`): "namespaces" is all of this, "landlock" is the same without namespaces. The
+strongest level that stops a small set of attacks (probe.py) is used.
 
-What this does not stop:
-- bugs in the kernel's part that a test process can still reach (about 120 system calls), in bubblewrap, in the
-  compiler, and in CPython's parser, which runs on hostile text in the job (behind Landlock, but without seccomp);
-- side channels: timing, caches, load; a program can tell how busy the machine is;
-- use of CPU and memory up to the limits of every process that runs at once; there is no total, but for the 1 GB that
-  temporary files of all programs share, which one that writes many can take from the others;
-- at level "landlock": seeing whether a path exists and its size, names in the folders of installed packages, the host's
-  name and load; a build there writes below the machine's temporary directory, which a killed supervisor leaves behind;
-- reading the standard library and the system's shared libraries, and for builds all of /usr but installed packages;
-- a program that answers by other means than its own work, e.g. a table of known answers in its source.
+What the sandbox does not prevent:
+- exploits of bugs in the about 120 system calls that a test process can make, in bubblewrap, in the
+  compiler, or in CPython's parser, which parses untrusted text in the job (under Landlock, but without seccomp);
+- side channels: timing, caches, load; a program can measure how busy the machine is;
+- use of CPU and memory up to each process's limits; there is no total limit except 1 GB for the
+  temporary files of all programs, which one program can use up;
+- at level "landlock": finding out whether a path exists and its size, names in the folders of installed packages, and
+  the host's name and load; a build writes to the machine's temporary directory, and a killed supervisor leaves files;
+- reading the standard library and the system's shared libraries, and in builds all of /usr except installed packages;
+- programs that do not compute their answers, e.g. with a table of known answers in the source.
 """
 
 from __future__ import annotations

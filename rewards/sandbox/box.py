@@ -1,4 +1,4 @@
-"""`Sandbox`: the public face. Picks a level, keeps a zygote for programs and one for builds."""
+"""`Sandbox`, the public interface: selects a level, and keeps a zygote for programs and one for builds."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 
 class Sandbox:
-    """Runs untrusted programs, isolated as well as this machine can. Thread-safe, usable after fork.
+    """Runs untrusted programs at the strongest isolation that this machine supports. Thread-safe, usable after fork.
 
-    level: the one to use; by default the strongest that stops a small set of attacks, which is tried out here (a tenth
-    of a second). Raises RewardError where no level can be used. What runs a program or a compiler raises NotGraded if
-    its process is lost again and again.
+    level: default: the strongest that stops a small set of attacks, which are tried here (a tenth of a second).
+    Raises RewardError if no level can be used. Methods that run a program or a compiler raise NotGraded if
+    its process is lost repeatedly.
     """
 
     def __init__(self, level: Level | None = None) -> None:
@@ -51,32 +51,32 @@ class Sandbox:
         _log.info("sandbox isolation level: %s", self.level)
 
     def _problem(self, level: Level) -> str:
-        """Why this level cannot be used, and what to do about it; nothing if it can."""
+        """Why this level cannot be used, and what to do about it; "" if it can."""
         if level not in LEVELS:
-            return f"no isolation level of this name; levels: {', '.join(LEVELS)}"
+            return f"unknown isolation level; levels: {', '.join(LEVELS)}"
         if level == "namespaces" and shutil.which("bwrap") is None:
-            return "bwrap is missing, install bubblewrap"
+            return "bwrap is missing: install bubblewrap"
         if level == "landlock" and restrict.landlock_version() == 0:
-            return "the kernel has no Landlock, boot one from 5.13 on with lsm=landlock"
+            return "the kernel has no Landlock: boot kernel 5.13 or newer with lsm=landlock"
         try:
             attacks = probe.attack(self)
-        except RewardError as problem:  # libseccomp is missing, or no program runs
+        except RewardError as problem:  # libseccomp is missing, or programs do not run
             self._programs.close()
             return str(problem)
         through = [name for name, stopped in attacks if not stopped]
         if attacks and not through:
             return ""
         self._programs.close()
-        return f"got through: {', '.join(through)}" if through else "programs do not run"
+        return f"attacks that succeeded: {', '.join(through)}" if through else "programs do not run"
 
     def python(
         self, code: str, cases: Sequence[Case], limits: Limits = LIMITS, keep_going: KeepGoing | None = None,
         preamble: str = "",
     ) -> Program:  # fmt: skip
-        """Run a Python solution on each case, every time in a fresh process. keep_going(index, run): go on?
+        """Run a Python solution on each case, each in a fresh process. keep_going(index, run): whether to continue.
 
-        preamble: trusted source, executed once in the program's namespace before the program. A call's result is JSON
-        only as far as the program kept to the rules: its bytes may be anything.
+        preamble: trusted source, executed once in the program's namespace before the program. A call's result should
+        be JSON, but a hostile program may write any bytes.
         """
         request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s, "preamble": preamble}
         with memfd(code.encode("utf-8", "surrogatepass")) as payload:
@@ -86,7 +86,7 @@ class Sandbox:
         self, binary: bytes, argv: Sequence[str], cases: Sequence[Case], limits: Limits = LIMITS,
         keep_going: KeepGoing | None = None,
     ) -> list[Ran]:  # fmt: skip
-        """Run a compiled program on each case, every time in a fresh process with no environment."""
+        """Run a compiled program on each case, each in a fresh process with an empty environment."""
         with memfd(binary, executable=True) as payload:
             return self._run_cases({"kind": "binary", "argv": list(argv)}, payload, cases, limits, keep_going).runs
 
@@ -94,7 +94,7 @@ class Sandbox:
         self, request: Mapping[str, Any], payload: int, cases: Sequence[Case], limits: Limits,
         keep_going: KeepGoing | None,
     ) -> Program:  # fmt: skip
-        """Every case in order; where the job is lost, a second one goes on from the case that it was on."""
+        """Run all cases in order; if the job is lost, another one continues at the current case."""
         runs: list[Ran] = []
 
         def run() -> Program:
@@ -111,8 +111,8 @@ class Sandbox:
         return self._programs.retry(run)
 
     def run_tests(self, program: str, tests: str, settings: Mapping[str, Any], limits: Limits) -> Program:
-        """Run tests (see inside/judge.py for `settings`) against a program; each has a process, limits and a job of
-        its own, and they communicate over a channel.
+        """Run tests (see inside/judge.py for `settings`) against a program. Each of the two has its own process, limits
+        and job, and they communicate over a channel.
         """
         request = {"kind": "python", "compile_cpu_s": limits.compile_cpu_s}
 
@@ -132,17 +132,17 @@ class Sandbox:
         self, files: Mapping[str, bytes], argv: Sequence[str], limits: Limits = BUILD_LIMITS,
         outputs: Sequence[str] = ("a.out",),
     ) -> Built:  # fmt: skip
-        """Run a compiler (argv[0] is its absolute path) in a new directory that holds `files`, and read `outputs`.
+        """Run a compiler (argv[0]: absolute path) in a new directory with `files`, and read `outputs`.
 
-        Names are relative paths. No network, no files but the toolchain's and its own, limits per process. Raises
-        RewardError for a compiler that is not there or a name that leaves the directory.
+        Names are relative paths. No network, no files except the toolchain's and its own, limits per process. Raises
+        RewardError for a missing compiler or a name outside the directory.
         """
         compiler = os.path.realpath(argv[0])
         if not os.access(compiler, os.X_OK) or not compiler.startswith("/usr/"):
             raise RewardError(f"sandbox: no compiler {argv[0]!r} under /usr/")
         for name in (*files, *outputs):
             if name.startswith("/") or ".." in name.split("/") or "\0" in name or not name:
-                raise RewardError(f"sandbox: {name!r} is not a path inside the build's directory")
+                raise RewardError(f"sandbox: {name!r} is not a path inside the build directory")
         request = {"kind": "build", "argv": [compiler, *argv[1:]], "outputs": list(outputs), **vars(limits)}
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -183,7 +183,7 @@ class Sandbox:
 def shared() -> Sandbox:
     """This process's sandbox, at the strongest level. Closed at exit.
 
-    Raises RewardError where no level can be used, and where the environment of Python programs is not built.
+    Raises RewardError if no level can be used, or the environment of Python programs is not built.
     """
     environment.packages()
     made = Sandbox()
@@ -192,6 +192,6 @@ def shared() -> Sandbox:
 
 
 def selfcheck() -> tuple[Level, list[tuple[str, bool]]]:
-    """The level, and (name, stopped?) of each attack of a small set. Raises RewardError as Sandbox does."""
+    """The level, and (name, stopped) for each attack. Raises RewardError as Sandbox does."""
     with Sandbox() as sandbox:
         return sandbox.level, probe.attack(sandbox, build=True)

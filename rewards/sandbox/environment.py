@@ -1,9 +1,9 @@
-"""The packages that Python programs may import: an environment of their own, pinned in configs/envs/sandbox.txt.
+"""The packages that Python programs may import: a separate environment, pinned in configs/envs/sandbox.txt.
 
-    python3 -m launchers.envs sandbox  # builds it; building core builds it as well
+    python3 -m launchers.envs sandbox  # builds it; building core includes it
 
-Its folder is keyed by the lock, as launchers/envs.py keys every environment. No other site-packages or dist-packages
-folder of the machine is readable.
+Its folder is keyed by its lock file, like all environments of launchers/envs.py. No other site-packages or
+dist-packages folder of the machine is readable.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from rewards.errors import RewardError
 
 _REPO = Path(__file__).resolve().parents[2]
 _LOCK = _REPO / "configs" / "envs" / "sandbox.txt"
-_PYTHON = "3.11"  # whose packages the lock names
-_PATTERNS = ("", "/*", "/*/*")  # how deep below these folders packages may be installed
+_PYTHON = "3.11"  # the lock file's Python version
+_PATTERNS = ("", "/*", "/*/*")  # depths at which package folders are searched below the roots
 COMMAND = "python3 -m launchers.envs sandbox"
 
 
@@ -30,16 +30,16 @@ def digest() -> str:
 
 
 def packages() -> str:
-    """The folder to import from. Raises RewardError, which says what to do, where the environment is not built, and for
-    an interpreter of another version.
+    """The folder to import from. Raises RewardError, with advice, if the environment is not built or the interpreter's
+    version differs.
     """
     cache = Path(os.environ.get("POSTTRAIN_CACHE") or _REPO / ".cache").absolute()
     folder = cache / "envs" / f"sandbox-{digest()}"
     version = "{}.{}".format(*sys.version_info)
     if version != _PYTHON:
-        raise RewardError(f"sandbox: the packages of programs are for Python {_PYTHON}, and this is {version}")
+        raise RewardError(f"sandbox: the packages for programs need Python {_PYTHON}, but this is {version}")
     if not (folder / ".complete").exists():
-        raise RewardError(f"sandbox: the environment of programs is not built: run `{COMMAND}` in {_REPO}")
+        raise RewardError(f"sandbox: the environment for programs is not built: run `{COMMAND}` in {_REPO}")
     return os.path.realpath(folder / "lib" / f"python{_PYTHON}" / "site-packages")
 
 
@@ -52,13 +52,13 @@ def masked(roots: tuple[str, ...]) -> frozenset[str]:
 
 
 def readable(path: str, rights: int, listing: int, hidden: frozenset[str]) -> list[tuple[str, int]]:
-    """Landlock rules (path, rights) for all below `path` but the folders in `hidden`, which can only be listed."""
+    """Landlock rules (path, rights) for everything below `path`; folders in `hidden` can only be listed."""
     if path in hidden:
         return []
     if not any(folder.startswith(f"{path}/") for folder in hidden):
         return [(path, rights)]
     rules = [(path, listing)]
     for entry in os.scandir(path):
-        if not entry.is_symlink():  # its target is what counts
+        if not entry.is_symlink():  # its target needs its own rule
             rules += readable(entry.path, rights, listing, hidden)
     return rules

@@ -1,7 +1,7 @@
-"""The system calls that each kind of process may make, written as BPF by libseccomp (x86-64 and aarch64).
+"""The allowed system calls of each kind of process, compiled to BPF by libseccomp (x86-64 and aarch64).
 
-Only the supervisor calls libseccomp; the processes inside install the bytes. A call that is not listed fails
-with EPERM, so that a program sees an error it can report instead of dying silently.
+Only the supervisor calls libseccomp; the sandboxed processes install the bytes. A call that is not listed fails
+with EPERM, so that the program gets an error it can report instead of being killed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TCGETS, _HARMLESS_IOCTLS = 0x5401, (0x5421, 0x5450, 0x5451)  # FIONBIO, FIONCLE
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 1034)
 
-# Kind of process -> the calls that it may make with any arguments.
+# Kind of process -> calls allowed with any arguments.
 KINDS: dict[str, str] = tomllib.loads(Path(__file__).with_name("syscalls.toml").read_text("utf-8"))
 KINDS["binary"] += KINDS["python"]
 KINDS["build"] += KINDS["binary"]
@@ -39,7 +39,7 @@ class _Compare(ctypes.Structure):
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL:
-    """libseccomp. Raises RewardError where it is not installed."""
+    """libseccomp. Raises RewardError if it is not installed."""
     try:
         seccomp = ctypes.CDLL(ctypes.util.find_library("seccomp") or "libseccomp.so.2")
     except OSError as problem:
@@ -55,13 +55,13 @@ def library() -> ctypes.CDLL:
 
 
 def _bits(arg: int, value: int, mask: int = (1 << 64) - 1) -> _Compare:
-    """The argument, masked, has this value."""
+    """The condition that the masked argument has this value."""
     return _Compare(arg, _MASKED_EQUAL, mask, value)
 
 
 @lru_cache(maxsize=8)
 def write(kind: str) -> bytes:
-    """The BPF program for a process of `kind`: what is not allowed fails with EPERM, another architecture kills.
+    """The BPF program for a kind of process: other calls fail with EPERM, other architectures are killed.
 
     Raises RewardError.
     """
@@ -69,33 +69,33 @@ def write(kind: str) -> bytes:
 
     def check(code: int, what: str) -> None:
         if code < 0:
-            raise RewardError(f"sandbox: libseccomp refuses the rule for {what}: {os.strerror(-code)}")
+            raise RewardError(f"sandbox: libseccomp rejects the rule for {what}: {os.strerror(-code)}")
 
     def rule(action: int, name: str, *conditions: _Compare) -> None:
         number = seccomp.seccomp_syscall_resolve_name(name.encode())
         array = (_Compare * max(1, len(conditions)))(*conditions)
-        # negative: a call that this architecture lacks (fork on aarch64), or libseccomp does not know: forbidden
+        # negative: this architecture lacks the call (fork on aarch64), or libseccomp does not know it: not allowed
         if number >= 0:
             check(seccomp.seccomp_rule_add_array(context, action, number, len(conditions), array), name)
 
     with open(os.memfd_create("filter", os.MFD_CLOEXEC), "rb") as file:
         context = seccomp.seccomp_init(_ERRNO | errno.EPERM)
         check(seccomp.seccomp_attr_set(context, _ATTRIBUTE_BAD_ARCH, _KILL_PROCESS), "bad arch")
-        # a tree instead of a list; libseccomp < 2.5 does not know it and writes the list
+        # a binary tree instead of a list; ignored by libseccomp < 2.5
         seccomp.seccomp_attr_set(context, _ATTRIBUTE_OPTIMIZE, 2)
         for name in KINDS[kind].split():
             rule(_ALLOW, name)
         rule(_ALLOW, "prlimit64", _bits(2, 0))  # reading limits
-        # Programs that recurse deeply raise their stack; the address space stays bounded.
+        # Programs with deep recursion raise their stack limit; the address space stays bounded.
         rule(_ALLOW, "prlimit64", _bits(0, 0), _bits(1, _RLIMIT_STACK))
         rule(_ALLOW, "socketpair", _bits(0, _AF_UNIX))  # asyncio wakes itself up through one
-        rule(_ALLOW, "sendto", _bits(4, 0))  # over that pair, to no other address
-        for command in _FCNTLS:  # not F_SETOWN and F_SETSIG, by which the kernel sends signals for a process
+        rule(_ALLOW, "sendto", _bits(4, 0))  # without an address, so only over a socketpair
+        for command in _FCNTLS:  # not F_SETOWN and F_SETSIG, which make the kernel send signals
             rule(_ALLOW, "fcntl", _bits(1, command))
-        rule(_ERRNO | errno.ENOTTY, "ioctl", _bits(1, _TCGETS))  # isatty asks
+        rule(_ERRNO | errno.ENOTTY, "ioctl", _bits(1, _TCGETS))  # used by isatty
         for number in _HARMLESS_IOCTLS:
             rule(_ALLOW, "ioctl", _bits(1, number))
-        rule(_ERRNO | errno.ENOSYS, "clone3")  # its flags cannot be seen here; libc falls back to clone
+        rule(_ERRNO | errno.ENOSYS, "clone3")  # its flags cannot be filtered; libc falls back to clone
         required, mask = (0, _CLONE_NAMESPACES) if kind == "build" else (_CLONE_THREAD, _CLONE_THREAD)
         rule(_ALLOW, "clone", _bits(0, required, mask))
         check(seccomp.seccomp_export_bpf(context, file.fileno()), "export")

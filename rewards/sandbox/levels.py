@@ -1,9 +1,9 @@
-"""Isolation levels, and the command that starts a zygote at each of them.
+"""Isolation levels, and the commands that start a zygote at each level.
 
     namespaces  bubblewrap's user, pid, mount, network and ipc namespaces and read-only root, Landlock, seccomp
-    landlock    Landlock and seccomp, for machines that forbid user namespaces
+    landlock    Landlock and seccomp, for machines without user namespaces
 
-A user process keeps its user id; started as root, each job gets an unprivileged user id of its own.
+A non-root process keeps its user id; started as root, each job gets its own unprivileged user id.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ LEVELS: tuple[Level, ...] = ("namespaces", "landlock")
 Start = tuple[list[str], dict[str, Any]]  # a zygote's command, and the first message to it
 
 _CODE = str(Path(__file__).resolve().parent)
-# What modules register to run in the child of every fork is left out: up to a tenth of a small test's CPU time.
+# os.register_at_fork is disabled: modules' hooks in every fork cost up to a tenth of a small test's CPU time.
 _BOOT = (
     "import os, sys; sys.path.append(sys.argv[1]); register = os.register_at_fork; "
     "os.register_at_fork = lambda **hooks: None; from inside.zygote import main; main(register)"
 )
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
-_LIBRARY = os.path.realpath(os.path.dirname(os.__file__))  # the standard one, and the folder around it
+_LIBRARY = os.path.realpath(os.path.dirname(os.__file__))  # standard library, and the folder that contains it
 _OWN_LIBRARIES = (_LIBRARY, os.path.dirname(_LIBRARY))
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 _NOBODY = 65534
 _FIRST_UID, _UIDS = 1 << 30, 1 << 12
-_SCRATCH_BYTES = str(1 << 30)  # of all files that programs or compilers hold at once
-_SPARE_THREADS = 1024  # of test processes that run at once, where they share a count
+_SCRATCH_BYTES = str(1 << 30)  # total size of the files of all programs or compilers
+_SPARE_THREADS = 1024  # allowance for concurrent test processes that share a user id
 
 
 def python_start(level: Level) -> Start:
-    """For Python solutions and compiled programs: system libraries, the standard library and our pinned packages."""
+    """For Python solutions and compiled programs: system libraries, standard library and the pinned packages."""
     packages = ""
-    with contextlib.suppress(RewardError):  # programs run without
+    with contextlib.suppress(RewardError):  # programs run without the packages
         packages = environment.packages()
     files = [(path, restrict.READ_FILE | restrict.EXECUTE) for path in _LOADERS]
     files += [(packages, restrict.READ)] if packages else []
@@ -53,9 +53,9 @@ def python_start(level: Level) -> Start:
 
 
 def build_start(level: Level, scratch: str) -> Start:
-    """For compilers: the toolchain and headers readable, `scratch` writable (behind namespaces a tmpfs)."""
+    """For compilers: toolchain and headers are readable, `scratch` is writable (with namespaces a tmpfs)."""
     files = []
-    with contextlib.suppress(RewardError):  # builds work without; the error is raised where the folder is used
+    with contextlib.suppress(RewardError):  # builds work without the folder; its users raise the error
         files = [(str(toolchain_folder()), restrict.READ)]
     folders, rights = ["/usr", "/bin", "/lib", "/lib64"], restrict.READ | restrict.EXECUTE
     return _start(level, ("build",), folders, rights, files, {"scratch": scratch})
@@ -65,11 +65,11 @@ def _start(
     level: Level, kinds: tuple[str, ...], folders: list[str], rights: int, paths: list[tuple[str, int]],
     settings: dict[str, str],
 ) -> Start:  # fmt: skip
-    """folders: to be used with `rights`, without installed packages in them. paths: others, with their rights."""
+    """folders: accessible with `rights`, except installed packages in them. paths: others, with their own rights."""
     hidden = environment.masked((*_LIBRARIES, "/usr/local/lib64", *_OWN_LIBRARIES))
     paths = [*paths, ("/dev/null", restrict.READ_FILE | restrict.WRITE_FILE), ("/dev/urandom", restrict.READ_FILE)]
     rules = [*paths]
-    if level == "namespaces":  # which hide the rest already, and few rules start jobs fast
+    if level == "namespaces":  # everything else is hidden already, and few rules start jobs faster
         rules += [(folder, rights) for folder in folders]
     else:
         for path in dict.fromkeys(os.path.realpath(folder) for folder in folders if os.path.isdir(folder)):
@@ -97,10 +97,10 @@ def _start(
 
 
 def toolchain_folder() -> Path:
-    """Where what is compiled once per machine is kept for builds to read, e.g. precompiled headers; nothing secret.
+    """Folder for files compiled once per machine and readable by builds, e.g. precompiled headers; nothing secret.
 
-    $REWARDS_CACHE, else a folder in the user's cache; root's own would be closed to the user ids that jobs run as.
-    Raises RewardError where it cannot be made.
+    $REWARDS_CACHE, else a folder in the user's cache; not root's, which the jobs' user ids cannot read.
+    Raises RewardError if it cannot be created.
     """
     given = os.environ.get("REWARDS_CACHE")
     user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -108,12 +108,12 @@ def toolchain_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as problem:
-        raise RewardError(f"{folder}: {problem.strerror}: set REWARDS_CACHE to a folder of yours") from None
+        raise RewardError(f"{folder}: {problem.strerror}: set REWARDS_CACHE to a folder that you own") from None
     return folder
 
 
 def bubblewrap() -> list[str]:
-    """bwrap with its namespaces. Root needs no user namespace, and keeps what it takes to change user ids."""
+    """bwrap with its namespaces. Root needs no user namespace and keeps the capabilities to change user ids."""
     spaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if os.geteuid() == 0:
         caps = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
@@ -124,11 +124,11 @@ def bubblewrap() -> list[str]:
 
 
 def mounts(readable: list[str]) -> list[str]:
-    """bwrap's options that make a read-only root of these paths, with null and urandom as the only devices."""
+    """bwrap's options for a read-only root with these paths, and null and urandom as the only devices."""
     parents = {str(parent) for path in [*readable, "/dev/null"] for parent in Path(path).parents}
     options = []
     for path in sorted(parents - {"/", "/usr"} - set(readable)):
-        options += ["--dir", path]  # passable for all, where the machine's own may be root's alone
+        options += ["--dir", path]  # traversable by all users, unlike perhaps the host's folder
     for device in ("/dev/null", "/dev/urandom"):
         options += ["--dev-bind", device, device]
     for path in sorted(set(readable)):  # parents first
@@ -140,7 +140,7 @@ def mounts(readable: list[str]) -> list[str]:
 
 
 def uids() -> tuple[int, int]:
-    """First id and number of ids for jobs started by root: a range of our own, or nobody where ids are scarce."""
+    """First id and number of ids for jobs started by root: a separate range, or nobody if few ids are available."""
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         inside, _, count = map(int, line.split())
         if inside <= _FIRST_UID and inside + count > (1 << 31):
@@ -149,14 +149,14 @@ def uids() -> tuple[int, int]:
 
 
 def _threads_around(level: Level, own_uids: bool) -> int:
-    """RLIMIT_NPROC counts all that a user runs; a job's own threads come on top of this."""
+    """Baseline for RLIMIT_NPROC, which counts all threads of a user; a job's own limit is added to it."""
     if own_uids:
         return 8
     if level == "namespaces" and os.geteuid() != 0:
-        return _SPARE_THREADS  # a user namespace counts on its own
+        return _SPARE_THREADS  # a user namespace has its own count
     user = _NOBODY if os.geteuid() == 0 else os.geteuid()
     threads = _SPARE_THREADS
     for process in glob.iglob("/proc/[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
+        with contextlib.suppress(OSError):  # the process ended meanwhile
             threads += len(os.listdir(f"{process}/task")) if os.stat(process).st_uid == user else 0
     return threads

@@ -1,7 +1,7 @@
-"""A few attacks that a level must stop before it is trusted, and that `python -m rewards selfcheck` tries.
+"""Attacks that an isolation level must stop before it is used; `python -m rewards selfcheck` runs them as well.
 
-Each attack aims at something real that this process set up: a listening socket, a file, a child, a token in
-the environment, a secret in memory. The program gets their addresses and prints what it could reach.
+Each attack has a real target set up by this process: a listening socket, a file, a child process, a token in
+the environment, a secret in memory. The program gets the addresses and prints which targets it reached.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BUILD = b'#include <unistd.h>\nasm(".incbin \\"%s\\"");\nint main() { return 0; 
 
 @contextlib.contextmanager
 def world() -> Iterator[dict[str, Any]]:
-    """Things to attack, all of them this process's own, removed afterwards."""
+    """The targets, created by this process and removed afterwards."""
     token = secrets.token_hex(8)
     with (
         tempfile.TemporaryDirectory(prefix="probe-") as folder,
@@ -59,7 +59,7 @@ def world() -> Iterator[dict[str, Any]]:
 
 
 def attack(sandbox: Sandbox, build: bool = False) -> list[tuple[str, bool]]:
-    """(name, stopped?) of every attack. An empty list means that not even the program's own output came back."""
+    """(name, stopped) for every attack. An empty list means that the program returned no output."""
     with world() as targets:
         secret = targets["prefix"] + secrets.token_hex(8)
         ran = sandbox.python(PROGRAM, [Case(json.dumps(targets).encode())], Limits(cpu_s=5, wall_s=20)).runs

@@ -1,6 +1,6 @@
-"""The supervisor: starts zygotes, hands out cases, collects what came back. It never runs a candidate's code.
+"""The supervisor: starts zygotes, sends cases, collects results. It never runs a candidate's code.
 
-It holds no expected output either: callers compare. A zygote or job that is killed from outside is replaced.
+It never receives an expected output: callers compare. A zygote or job that is killed from outside is replaced.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from rewards.sandbox.inside import interpreter
 from rewards.sandbox.levels import Start
 from rewards.sandbox.types import Built, Case, Limits, Program, Ran
 
-_START_SECONDS = 120.0  # a cold import of sympy from a slow disk on a busy machine
-_TRIES = 3  # of which a zygote that takes a moment to end can cost one
-_SLACK_SECONDS = 60.0  # over a job's wall limit, before it counts as lost
-_LAST_SECONDS = 1.0  # for a program to end after its tests; what it does then changes no verdict
+_START_SECONDS = 120.0  # enough for a cold import of sympy from a slow disk under load
+_TRIES = 3  # a zygote that is just ending may use up one
+_SLACK_SECONDS = 60.0  # beyond a job's wall limit, before it counts as lost
+_LAST_SECONDS = 1.0  # for a program to end after its tests, when the verdict is decided
 _MESSAGE_CHARS = 500
 _SEAL_ALL, _MFD_EXEC = 0xF, 0x10  # linux/fcntl.h, linux/memfd.h
 _COMPILER_OUT_OF_MEMORY = ("virtual memory exhausted", "out of memory", "Cannot allocate memory")
 _OUT_OF_MEMORY = ("MemoryError", "what():  std::bad_alloc")
 
 T = TypeVar("T")
-_lock = forks.lock()  # of all runners: they start and close zygotes one at a time
+_lock = forks.lock()  # serialises starting and closing zygotes of all runners
 
 
 class Lost(Exception):
-    """A zygote or job ended although nothing in it should have ended it."""
+    """A zygote or job ended unexpectedly."""
 
 
 class ZygoteLost(Lost):
-    """The zygote itself is gone, or about to be: bubblewrap ends a moment after it."""
+    """The zygote has ended or is about to: bubblewrap ends a moment after it."""
 
 
 class Zygote:
-    """A running zygote. ready: its answer to the first message. Raises Lost where it does not start."""
+    """A running zygote. ready: its reply to the first message. Raises Lost if it does not start."""
 
     def __init__(self, start: Start, environment: Mapping[str, str] | None = None) -> None:
         command, settings = start
@@ -58,7 +58,7 @@ class Zygote:
         started = threading.Event()
 
         def keep() -> None:
-            # A child's death signal comes when the *thread* that started it ends: this one stays as long as the child.
+            # PR_SET_PDEATHSIG fires when the *thread* that started the child ends: keep this one as long as the child.
             try:
                 self._process = subprocess.Popen(
                     command, stdin=child_end.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, cwd="/",
@@ -85,13 +85,13 @@ class Zygote:
 
     @property
     def is_own(self) -> bool:
-        """Whether this process started it; in a fork of that, the zygote is left alone."""
+        """Whether this process started the zygote; forks of that process must not end it."""
         return self._owner == os.getpid()
 
     def close(self) -> None:
         if self.is_own:
             with contextlib.suppress(OSError):
-                self.control.shutdown(socket.SHUT_RDWR)  # copies of the socket in forks of this process do not count
+                self.control.shutdown(socket.SHUT_RDWR)  # works even if forks hold copies of the socket
             if self._process is not None:
                 self._process.kill()
             self._keeper.join()
@@ -100,14 +100,14 @@ class Zygote:
 
 
 class Runner:
-    """Runs jobs on a zygote that it starts when needed, and again when it was killed or in a fork. Thread-safe."""
+    """Runs jobs on a zygote, started on demand and restarted after a kill or in a fork. Thread-safe."""
 
     def __init__(self, start: Callable[[], Start]) -> None:
         self._start = start
         self._zygote: Zygote | None = None
 
     def retry(self, work: Callable[[], T]) -> T:
-        """What `work` returns, tried again where its job is lost. Raises NotGraded if it always is."""
+        """The result of `work`, retried if its job is lost. Raises NotGraded after _TRIES lost jobs."""
         reason = ""
         for _ in range(_TRIES):
             try:
@@ -118,7 +118,7 @@ class Runner:
 
     @contextlib.contextmanager
     def job(self, request: Mapping[str, Any], payload: int) -> Iterator[socket.socket]:
-        """A socket to a new job, which ends with the block. Raises Lost."""
+        """A socket to a new job that ends with the block. Raises Lost."""
         ours, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, child_end:
             with _lock:
@@ -134,7 +134,7 @@ class Runner:
                 child_end.close()
                 yield ours
             except ZygoteLost:
-                self.close(zygote)  # the next try must not meet it again
+                self.close(zygote)  # so that the next try starts another one
                 raise
             finally:
                 with contextlib.suppress(OSError):
@@ -149,11 +149,11 @@ class Runner:
 
 @contextlib.contextmanager
 def memfd(*parts: bytes, executable: bool = False) -> Iterator[int]:
-    """An anonymous file that holds `parts`, at its start; nobody can change an executable one."""
+    """An anonymous file with `parts`, positioned at the start; an executable one is sealed."""
     flags = os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if executable else 0)
     try:
         fd = os.memfd_create("case", flags | (_MFD_EXEC if executable else 0))
-    except OSError:  # a kernel before 6.3: all are executable
+    except OSError:  # kernels before 6.3: all memfds are executable
         fd = os.memfd_create("case", flags)
     try:
         for part in parts:
@@ -169,14 +169,14 @@ def memfd(*parts: bytes, executable: bool = False) -> Iterator[int]:
 
 
 def ask(sock: socket.socket, seconds: float, compiling: bool = False) -> tuple[dict[str, Any], list[int]]:
-    """The job's next message, and the descriptors beside it. Raises Lost if it ended, unless on what it compiles, or
-    says nothing for far longer than it may take.
+    """The job's next message and its descriptors. Raises Lost if the job ended (except while compiling) or did not
+    reply for far longer than its limits allow.
     """
     sock.settimeout(seconds + _SLACK_SECONDS)
     try:
         message, fds, _, _ = socket.recv_fds(sock, 1 << 17, 64)
     except OSError as problem:
-        raise Lost(f"the job does not answer: {problem}") from None
+        raise Lost(f"the job does not respond: {problem}") from None
     if not message:
         raise ZygoteLost("the zygote was killed")
     report: dict[str, Any] = json.loads(message)
@@ -186,13 +186,13 @@ def ask(sock: socket.socket, seconds: float, compiling: bool = False) -> tuple[d
 
 
 def compile_error(sock: socket.socket, limits: Limits) -> str | None:
-    """Why the Python program of a new job does not compile, if so. Raises Lost."""
+    """Why the Python program of a new job does not compile; None if it does. Raises Lost."""
     report, _ = ask(sock, limits.wall_s, compiling=True)
     return f"the compiler {_ending(report['ended'])}" if "ended" in report else report.get("compile_error")
 
 
 def built(sock: socket.socket, limits: Limits) -> Built:
-    """What a new job built. Raises Lost."""
+    """The result of a new job's build. Raises Lost."""
     report, fds = ask(sock, limits.wall_s)
     try:
         log = os.pread(fds[0], report["log"], 0).decode("utf-8", "replace")
@@ -217,14 +217,14 @@ def _ending(code: int) -> str:
 
 
 def run_case(sock: socket.socket, case: Case, limits: Limits) -> Ran:
-    """One test process's run. Raises Lost."""
+    """Run one case in a test process. Raises Lost."""
     fed, call = (case.stdin, None) if case.call is None else (json.dumps(case.call[1]).encode(), case.call[0])
     with contextlib.ExitStack() as files:
         return CaseProcess(files, sock, limits, fed, {}, case.result or call is not None, call).end()
 
 
 class CaseProcess:
-    """A test process that was started. result: it writes one on descriptor 3. Raises Lost."""
+    """A started test process. result: it writes a result to descriptor 3. Raises Lost."""
 
     def __init__(
         self, files: contextlib.ExitStack, sock: socket.socket, limits: Limits, fed: bytes, fds: Mapping[int, int],
@@ -241,7 +241,7 @@ class CaseProcess:
             raise Lost(f"the job is gone: {problem}") from None
 
     def end(self) -> Ran:
-        """Wait for it. How it ended is what its job saw; its own words (stderr) only fill the message."""
+        """Wait for it. The status comes from its job; its own stderr is used only for the message."""
         limits = self._limits
         report, _ = ask(self.sock, limits.wall_s)
         stdout, stderr, *results = (read(fd, limits) for at, fd in self._files.items() if at)
@@ -266,7 +266,7 @@ class CaseProcess:
 
 
 def read(fd: int, limits: Limits) -> bytes:
-    """All that a process wrote, up to its limit. It has ended."""
+    """The output of an ended process, up to its limit."""
     return os.pread(fd, min(os.fstat(fd).st_size, limits.output_kb << 10), 0)
 
 
@@ -274,11 +274,11 @@ def run_tests(
     files: contextlib.ExitStack, candidate: socket.socket, judge: socket.socket, settings: Mapping[str, Any],
     limits: Limits,
 ) -> Program:  # fmt: skip
-    """The tests' process and the program's, with a channel between them, until the tests are done. Raises Lost."""
+    """Run the tests' process and the program's, connected by a channel, until the tests are done. Raises Lost."""
     ends = [files.enter_context(end) for end in socket.socketpair()]
     fds = [{interpreter.CHANNEL_FD: end.fileno()} for end in ends]
     own = {"most": limits.output_kb << 10}
-    # The tests hold what they expect beside what the program gave, may compute it, and wait for the program.
+    # The tests hold expected and actual values, may compute the former, and wait for the program: higher limits.
     judging = replace(
         limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb,
         wall_s=2 * limits.wall_s,
@@ -289,13 +289,13 @@ def run_tests(
     program = CaseProcess(files, candidate, limits, declared, fds[1], role="candidate")
 
     def wait(*socks: socket.socket, seconds: float = judging.wall_s + _SLACK_SECONDS) -> bool:
-        """Whether the program's process has ended; its end of the channel may be open in a fork of this process."""
+        """Whether a process has ended within `seconds`; a fork of this process may keep the channel open."""
         ready = select.select(socks, [], [], seconds)[0]
         ends[0 if judge in ready else 1].shutdown(socket.SHUT_RDWR)
         return candidate in ready
 
     runs = [program.end()] if wait(judge, candidate) else []
     verdicts = tests.end()
-    if not runs and wait(candidate, seconds=_LAST_SECONDS):  # else it is killed with its job
+    if not runs and wait(candidate, seconds=_LAST_SECONDS):  # otherwise it is killed with its job
         runs = [program.end()]
     return Program(None, runs, verdicts)

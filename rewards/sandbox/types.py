@@ -1,4 +1,4 @@
-"""What goes into the sandbox and what comes out: limits, cases, results."""
+"""Input and output types of the sandbox: limits, cases, results."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Status = Literal["ok", "exit", "signal", "timeout", "memory", "output_limit"]
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one run (one test process), and of compiling a Python solution.
+    """Limits of one run (one test process), and of compiling a Python solution.
 
-    cpu_s: CPU seconds, user and system, over all threads; this is what decides. wall_s: a safety net against
-    programs that sleep, generous so that a busy machine changes no score. memory_mb: address space, and peak
-    resident memory. output_kb: of each of stdout, stderr and a call's result. threads: how many it may have;
-    exact where the sandbox has user ids of its own (started as root), else shared by all that run at once.
+    cpu_s: CPU seconds (user and system) over all threads; the deciding limit. wall_s: against programs that
+    sleep; generous, so that scores do not depend on load. memory_mb: address space, and peak
+    resident memory. output_kb: for each of stdout, stderr and a call's result. threads: maximum number;
+    exact if the sandbox has its own user ids (started as root), else shared by all concurrent runs.
     compile_cpu_s: whole CPU seconds for `compile` of a Python solution.
     """
 
@@ -28,7 +28,7 @@ class Limits:
     compile_cpu_s: int = 10
 
 
-# One g++ run: cc1plus needs a gigabyte for heavy templates; driver, compiler, assembler and linker are processes.
+# One g++ run: cc1plus needs 1 GB for heavy templates; driver, compiler, assembler and linker are separate processes.
 BUILD_LIMITS = Limits(cpu_s=60.0, wall_s=300.0, memory_mb=3072, output_kb=256 * 1024, open_files=256)
 
 
@@ -36,8 +36,8 @@ BUILD_LIMITS = Limits(cpu_s=60.0, wall_s=300.0, memory_mb=3072, output_kb=256 * 
 class Case:
     """One run of a program: its standard input, or (Python only) a call of `call[0]` with JSON arguments.
 
-    A call goes to the method of that name of a class `Solution` if there is one, else to the function. result: a
-    compiled program gets descriptor 3 as well, and what it writes there is the run's result.
+    A call uses the method of that name of a class `Solution` if there is one, else the function. result: a
+    compiled program also gets descriptor 3, and writes the run's result to it.
     """
 
     stdin: bytes = b""
@@ -47,12 +47,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Ran:
-    """What one case did. All bytes and texts in here were written by an untrusted program.
+    """The result of one case. All bytes and texts in it come from an untrusted program.
 
-    status: ok (exit code 0; of a call: it returned a JSON value), exit (another code, an exception, a call without
+    status: ok (exit code 0; for a call: it returned a JSON value), exit (another code, an exception, a call without
     result), signal, timeout (CPU or wall time), memory or output_limit.
-    result: the call's value as JSON; empty if there is none. message: why it is not ok, e.g. the last line of the
-    traceback.
+    result: the call's value as JSON; empty if there is none. message: why the status is not ok, e.g. the last line of
+    the traceback.
     """
 
     status: Status
@@ -65,9 +65,9 @@ class Ran:
 
 @dataclass(frozen=True)
 class Program:
-    """A Python program's runs, one per case or as its tests reached them; none if it did not compile.
+    """A Python program's runs, one per case or one for its tests; none if it did not compile.
 
-    judge: of its tests' process, whose result is what they wrote; it holds also if that process was ended.
+    judge: the run of the tests' process; its result is what the tests wrote, even if the process was killed.
     """
 
     compile_error: str | None
@@ -77,7 +77,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Built:
-    """status: as in Ran. log: what the compiler said, cut to 64 kB. outputs: the files asked for that exist."""
+    """status: as in Ran. log: the compiler's output, truncated to 64 kB. outputs: the requested files that exist."""
 
     status: Status
     log: str

@@ -1,1 +1,1 @@
-"""Rewards in the shape that a trainer calls."""
+"""Interfaces of the rewards for trainers: an HTTP server and verl's reward function."""

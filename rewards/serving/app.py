@@ -1,4 +1,4 @@
-"""Rewards over HTTP, for trainers that ask a server.
+"""HTTP server for rewards, for trainers that query a server.
 
     python -m rewards serve --reward math --input rows.jsonl --value truncated=-1 --port 8000
 
@@ -6,15 +6,15 @@
     POST /score {"rows": [{…}, …], "completions": [text, …]}  -> {"scores": [{"value", "outcome", "details"}, …]}
     GET /health, GET /metrics (Prometheus text)
 
-/get_reward is the contract of min-O1 and OpenRLHF: a text is prompt and completion, decoded with the chat format's
-marks; its row is the row of --input with that prompt, and a completion without an end token is truncated. /score takes
-`ids` of --input's rows in place of `rows`. An id may appear once in a request: several completions of one row are a
-list in its place, and so are their scores.
+/get_reward follows min-O1 and OpenRLHF: a text is prompt plus completion, decoded with the chat format's
+control tokens. Its row is the row of --input with that prompt, and a completion without an end token counts as
+truncated. /score accepts `ids` of --input's rows instead of `rows`. Each id may occur once per request: several
+completions of one row are given as a list, and so are their scores.
 
-Errors are {"error": message}: 400 malformed, 408 sent too slowly, 413 too large, 503 too many requests (retry after
-Retry-After), 504 not graded in time, 500 grading raised an exception or the failure limit is exceeded. From then on
-every answer is 500 with the reason, so that a trainer stops and does not learn from zeros. On SIGTERM the server
-accepts no more requests, answers those it has, and exits.
+Errors are {"error": message}: 400 malformed, 408 sent too slowly, 413 too large, 503 too many requests (see
+Retry-After), 504 not graded in time, 500 grading raised an exception or the failure limit is exceeded. After a 500
+every response is 500 with the reason, so that a trainer stops instead of training on zeros. On SIGTERM the server
+accepts no more requests, completes the accepted ones, and exits.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ from rewards.params import Count, RewardParams, Seconds, Share
 from rewards.serving.transcript import Prompts
 
 _LOG = logging.getLogger("uvicorn.error")
-CLIENT_GONE = 499  # nginx's status for a request whose client closed the connection; it is only counted
-SMALL = 1 << 16  # bytes of JSON that the event loop reads by itself
-PATHS = "there is POST /get_reward, POST /score, GET /health and GET /metrics"
-Item = Score | tuple[dict[str, Any], str]  # one completion: what to grade, or the score of one that cannot be graded
-Read = tuple[list[Item], Callable[[Sequence[Score]], dict[str, Any]]]  # a request: its items, and scores to an answer
+CLIENT_GONE = 499  # nginx's status for a closed client connection; used only in metrics
+SMALL = 1 << 16  # larger JSON (bytes) is parsed in a thread
+PATHS = "available: POST /get_reward, POST /score, GET /health, GET /metrics"
+Item = Score | tuple[dict[str, Any], str]  # one completion: (row, text), or its score without grading
+Read = tuple[list[Item], Callable[[Sequence[Score]], dict[str, Any]]]  # its items; scores to response
 Receive = Callable[[], Any]
 
 
 class ServerSettings(RewardParams):
-    """Each is an option of `python -m rewards serve`."""
+    """The options of `python -m rewards serve`."""
 
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535, description="0: a free one")
-    workers: Count = Field(4, description="requests graded at once")
-    queue: int = Field(256, ge=0, le=1 << 24, description="requests that may wait to be graded; more get 503")
+    port: int = Field(8000, ge=0, le=65535, description="0: any free port")
+    workers: Count = Field(4, description="requests graded in parallel")
+    queue: int = Field(256, ge=0, le=1 << 24, description="requests waiting to be graded; more get 503")
     connections: Count = Field(512, description="open connections; more get 503")
-    max_body_mb: Count = Field(64, description="MiB of one request; larger ones get 413")
-    max_bodies_mb: Count = Field(256, description="MiB of all requests at once; more get 503")
-    max_completions: Count = Field(4096, description="completions of one request; more get 413")
-    timeout: Seconds = Field(600.0, description="seconds to wait and be graded; then 504")
-    read_timeout: Seconds = Field(60.0, description="seconds to send a request or take an answer; then 408")
+    max_body_mb: Count = Field(64, description="size limit of a request in MiB; larger ones get 413")
+    max_bodies_mb: Count = Field(256, description="total size of concurrent requests in MiB; more get 503")
+    max_completions: Count = Field(4096, description="completions per request; more get 413")
+    timeout: Seconds = Field(600.0, description="seconds for waiting and grading; then 504")
+    read_timeout: Seconds = Field(60.0, description="seconds to send a request or receive a response; then 408")
     grace: int = Field(30, ge=0, le=86400, description="seconds to finish requests after SIGTERM")
-    max_errors: Share = Field(FailureLimit.error, description="failure limit: share of outcomes `error`")
-    max_timeouts: Share = Field(FailureLimit.timeout, description="failure limit: share of outcomes `timeout`")
-    values: dict[Outcome, float] = {}  # what /get_reward answers for an outcome, in place of the reward's value
+    max_errors: Share = Field(FailureLimit.error, description="failure limit: share of outcome `error`")
+    max_timeouts: Share = Field(FailureLimit.timeout, description="failure limit: share of outcome `timeout`")
+    values: dict[Outcome, float] = {}  # value that /get_reward returns for an outcome, instead of the reward's
 
 
 class GetReward(BaseModel, strict=True):
-    query: Annotated[list[str], FailFast()]  # a list may hold millions of errors
+    query: Annotated[list[str], FailFast()]  # stop at the first error: there could be millions
 
 
 Texts = Annotated[list[str], FailFast(), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
@@ -76,7 +76,7 @@ class ScoreRows(BaseModel, strict=True):
 
 
 class Refused(Exception):
-    """A request that is not graded. status: HTTP's."""
+    """A rejected request. status: HTTP status."""
 
     def __init__(self, status: int, message: str = "") -> None:
         super().__init__(" ".join(message.split())[:1000])
@@ -84,10 +84,10 @@ class Refused(Exception):
 
 
 class App:
-    """The ASGI application. Only JSON and grading run in threads; the event loop does all counting."""
+    """The ASGI application. Only JSON parsing and grading run in threads; all counters belong to the event loop."""
 
     def __init__(self, reward: Reward, rows: Sequence[dict[str, Any]], settings: ServerSettings) -> None:
-        """Raises RewardError for two rows with one id, or one prompt with two reference answers."""
+        """Raises RewardError for a duplicate id, or a prompt with two reference answers."""
         self.reward, self.settings = reward, settings
         self.by_id = _by_id(rows)
         self.prompts = Prompts(rows) if all("prompt" in row for row in rows) else Prompts([])
@@ -95,7 +95,7 @@ class App:
         self.outcomes: Counter[str] = Counter()
         self.failure = ""
         self._monitor = FailureMonitor(FailureLimit(settings.max_errors, settings.max_timeouts))
-        self._requests = self._bytes = 0  # being answered, those that wait included
+        self._requests = self._bytes = 0  # in progress or waiting
         self._running: set[Future[Any]] = set()
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="grading")
         self._routes: dict[tuple[str, str], Callable[[Receive], Any]] = {
@@ -106,7 +106,7 @@ class App:
         }
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Callable[[Any], Any]) -> None:
-        """ASGI's interface, for HTTP only."""
+        """The ASGI interface (HTTP only)."""
         headers = [(b"content-type", b"application/json")]
         method, path = scope["method"], scope["path"]
         try:
@@ -125,7 +125,7 @@ class App:
         await send({"type": "http.response.body", "body": content})
 
     def close(self) -> bool:
-        """Start no more gradings. Whether all are finished."""
+        """Start no more grading; returns whether all grading has finished."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         return not self._running
 
@@ -146,11 +146,11 @@ class App:
             small = len(content) < SMALL
             items, answer = _read(content, read) if small else await asyncio.to_thread(_read, content, read)
             if len(items) > (most := self.settings.max_completions):
-                raise Refused(413, f"{len(items)} completions; send at most {most} in a request")
+                raise Refused(413, f"{len(items)} completions; send at most {most} per request")
             if self.failure:
                 raise Refused(500, self.failure)
             if self._requests >= self.settings.workers + self.settings.queue:
-                raise Refused(503, f"{self._requests} requests are waiting or graded already")
+                raise Refused(503, f"{self._requests} requests are already waiting or being graded")
             self._requests += 1
             try:
                 return 200, await self._graded(items, answer, receive)
@@ -160,7 +160,7 @@ class App:
             self._bytes -= len(content)
 
     async def _receive(self, receive: Receive, content: bytearray) -> None:
-        """Append the request's body to `content`, which counts as held until the request is answered."""
+        """Append the request's body to `content`, which counts towards the size limits until the response is sent."""
         limit, total, more = self.settings.max_body_mb << 20, self.settings.max_bodies_mb << 20, True
         while more:
             message = await receive()
@@ -172,11 +172,11 @@ class App:
             if len(content) > limit:
                 raise Refused(413, f"the request has more than {limit} bytes; split it")
             if self._bytes > total:
-                raise Refused(503, f"the requests under way hold more than {total} bytes")
+                raise Refused(503, f"concurrent requests exceed {total} bytes")
 
     async def _graded(self, items: list[Item], answer: Callable[..., Any], receive: Receive) -> bytes:
-        """Grade in a thread. When time is up or the client is gone, a request that waits is never graded; a grading
-        that runs cannot be stopped: it keeps its thread until it ends, and its scores are dropped.
+        """Grade in a thread. On timeout or if the client disconnects, a waiting request is cancelled; grading that has
+        started cannot be stopped: it keeps its thread until it ends, and its scores are discarded.
         """
         grading = self._threads.submit(self._grade, items, answer)
         self._running.add(grading)
@@ -188,8 +188,8 @@ class App:
             await asyncio.wait([result, gone], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not result.done():
                 raise Refused(CLIENT_GONE) if gone.done() else Refused(504, f"no score in {seconds:g} s")
-        except asyncio.CancelledError:  # by uvicorn, when `grace` is over
-            raise Refused(503, "the server stopped before this was graded") from None
+        except asyncio.CancelledError:  # by uvicorn, after `grace`
+            raise Refused(503, "the server stopped before the request was graded") from None
         finally:
             result.cancel()
             gone.cancel()
@@ -205,7 +205,7 @@ class App:
         raise Refused(500, problem)
 
     def _grade(self, items: list[Item], answer: Callable[..., Any]) -> tuple[list[Score], bytes]:
-        """In a thread: the scores and the encoded answer."""
+        """Runs in a thread: the scores and the encoded response."""
         pairs = [item for item in items if not isinstance(item, Score)]
         graded = iter(self.reward.score_many([row for row, _ in pairs], [text for _, text in pairs]))
         scores = [item if isinstance(item, Score) else finite(next(graded)) for item in items]
@@ -220,9 +220,9 @@ class App:
             raise Refused(500, self.failure) from None
 
     def _read_query(self, body: Any) -> Read:
-        """A /get_reward request. An unknown prompt is an `error` outcome of its own text only."""
+        """Parse a /get_reward request. An unknown prompt gives outcome `error` for its text only."""
         if not len(self.prompts):
-            raise Refused(400, "/get_reward finds rows by their prompts: start the server with --input")
+            raise Refused(400, "/get_reward looks up rows by prompt: start the server with --input")
         values = self.settings.values
         return [self._row_of(text) for text in GetReward.model_validate(body).query], lambda scores: {
             "rewards": [float(values.get(score.outcome, score.value)) for score in scores],
@@ -236,7 +236,7 @@ class App:
             return Score(0.0, "error", {"problem": str(problem)})
 
     def _read_rows(self, body: Any) -> Read:
-        """A /score request."""
+        """Parse a /score request."""
         asked = ScoreRows.model_validate(body)
         rows = asked.rows
         if "ids" in asked.model_fields_set:
@@ -250,7 +250,7 @@ class App:
         try:
             _by_id(rows)
         except RewardError as problem:
-            raise Refused(400, f"{problem}: send several completions of a row as a list in its place") from None
+            raise Refused(400, f"{problem}: send several completions of a row as a list") from None
         sent = body["completions"]
 
         def answer(scores: Sequence[Score]) -> dict[str, Any]:
@@ -261,7 +261,7 @@ class App:
 
 
 def _read(content: bytearray, read: Callable[[Any], Read]) -> Read:
-    """`read` of a request's JSON. Raises Refused."""
+    """Parse a request's JSON and apply `read`. Raises Refused."""
     try:
         return read(json.loads(content, parse_constant=_not_json))
     except ValidationError as problem:
@@ -281,7 +281,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def _by_id(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Rows by id, those without one left out. Raises RewardError for two rows with one id."""
+    """Rows by id, without rows that have none. Raises RewardError for a duplicate id."""
     by_id: dict[str, dict[str, Any]] = {}
     for key, row in ((str(row["id"]), row) for row in rows if "id" in row):
         if key in by_id:

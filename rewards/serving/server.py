@@ -1,4 +1,4 @@
-"""The app on uvicorn, with bounds that it leaves open: connections, headers, and the time to send and take bytes."""
+"""Runs the app on uvicorn with additional limits: connections, header size, and time to send and receive."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from rewards.errors import RewardError
 from rewards.serving.app import App
 
 BACKLOG = 1024
-MAX_HEAD = 1 << 16  # bytes of a request's line and headers
+MAX_HEAD = 1 << 16  # bytes of the request line and headers
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. A client has `read_timeout` seconds to send a whole request, and to take an answer."""
+    """One connection. A client has `read_timeout` seconds to send a complete request, and to receive a response."""
 
     app: App
-    _timer: asyncio.TimerHandle | None = None  # runs while the client has to act
-    _head = 0  # bytes received of an unfinished head
+    _timer: asyncio.TimerHandle | None = None  # runs while waiting for the client
+    _head = 0  # bytes received of an incomplete head
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.app.settings.connections:
-            self._refuse(503, f"there are {self.app.settings.connections} connections already")
+            self._refuse(503, f"the limit of {self.app.settings.connections} connections is reached")
         else:
             self._start_timer()
 
@@ -47,7 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self._head = -(1 << 62)  # what follows is a body
+        self._head = -(1 << 62)  # the body does not count
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -67,7 +67,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
 
     def shutdown(self) -> None:
-        """On SIGTERM: a request that is complete is answered, another is dropped."""
+        """On SIGTERM: complete requests are answered, incomplete ones are dropped."""
         if self._timer:
             self.transport.close()
         else:
@@ -88,12 +88,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.flow.write_paused:
             self.transport.abort()
         elif self.cycle and self.cycle.response_complete and self.cycle.more_body:
-            self.transport.close()  # the rest of a request that was refused already
+            self.transport.close()  # the rest of a request that was already rejected
         else:
             self._refuse(408, f"the request was not complete after {self.app.settings.read_timeout:g} s")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer outside the app if no answer has begun, and close the connection."""
+        """Send an error response without the app, unless a response has begun, and close the connection."""
         cycle = self.cycle
         answering = cycle is not None and cycle.response_started and not cycle.response_complete
         if not self.transport.is_closing() and not answering:
@@ -114,7 +114,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: App, listening: socket.socket) -> bool:
-    """Serve until SIGTERM or SIGINT; whether all requests were finished then. Prints a JSON line at start and end."""
+    """Serve until SIGTERM or SIGINT; returns whether all requests finished. Prints a JSON line at start and end."""
     config = uvicorn.Config(
         app, http=BoundedProtocol, loop="uvloop", ws="none", lifespan="off", log_level="error", access_log=False,
         proxy_headers=False, server_header=False, date_header=False, backlog=BACKLOG, interface="asgi3",
@@ -122,7 +122,7 @@ def run(app: App, listening: socket.socket) -> bool:
     )  # fmt: skip
     server = uvicorn.Server(config)
 
-    def stop(*_: Any) -> None:  # before uvicorn's own handlers are set, and when it raises the signal again at its end
+    def stop(*_: Any) -> None:  # called before uvicorn sets its handlers, and when it re-raises the signal at exit
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""Decoded training text, chat marks included, split into the prompt of a row and the completion.
+"""Splits decoded training text, including chat control tokens, into a row's prompt and the completion.
 
 min-O1's trainer sends only such text: `<|im_start|>user\\n2+2?<|im_end|>\\n<|im_start|>assistant\\n4<|im_end|>`.
 """
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from rewards.errors import RewardError
 from rewards.model.chat import prompt_messages
 
-MOST_TURNS = 64  # assistant marks that are looked at; a completion may hold any number of them
+MOST_TURNS = 64  # maximum assistant turns that are searched; a completion may contain any number
 
 
 class Marks(NamedTuple):
-    """How a chat format opens the user's and the assistant's turn, and what ends a turn."""
+    """The start of user and assistant turns in a chat format, and its end-of-turn tokens."""
 
     user: str
     assistant: str
@@ -29,9 +29,9 @@ CHATS = {name: Marks(**marks) for name, marks in tomllib.loads(_FILE.read_text("
 
 
 class Prompts:
-    """Rows by the texts of their user turns, without white space around them.
+    """Rows by the stripped texts of their user turns.
 
-    Raises RewardError for a row without a prompt, or two rows with one prompt and different reference answers.
+    Raises RewardError for a row without a prompt, or rows with the same prompt and different reference answers.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -45,7 +45,7 @@ class Prompts:
             earlier = self._rows.setdefault(turns, dict(row))
             if any(earlier.get(name) != row.get(name) for name in ("answer", "tests", "references")):
                 raise RewardError(
-                    f"row {number} has the prompt of an earlier row and another reference answer: {turns[-1][:80]!r}"
+                    f"row {number} has the prompt of an earlier row but another reference answer: {turns[-1][:80]!r}"
                 )
 
     def __len__(self) -> int:
@@ -54,8 +54,8 @@ class Prompts:
     def find(self, text: str) -> tuple[dict[str, Any], str]:
         """(row, completion) of a transcript; the row's meta.finish_reason is "stop" if it has an end token.
 
-        Raises RewardError if no row has its prompt. The first assistant turn that follows a known prompt is the
-        completion: turns that the completion forges come after it.
+        Raises RewardError if no row has its prompt. The completion is the first assistant turn after a known prompt,
+        so that turns forged in the completion are ignored.
         """
         opened = [(at, marks) for marks in CHATS.values() if (at := text.find(marks.assistant)) >= 0]
         if not opened:

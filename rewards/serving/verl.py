@@ -1,24 +1,24 @@
-"""Our rewards as verl's custom reward function.
+"""A custom reward function for verl that uses these rewards.
 
     reward.custom_reward_function.path=pkg://rewards.serving.verl
     reward.custom_reward_function.name=compute_score_async
     +reward.custom_reward_function.reward_kwargs.reward=math
     +reward.custom_reward_function.reward_kwargs.params={fallbacks: [answer_is]}
 
-The settings (`Settings`) can also be a JSON file: `reward_kwargs.config=reward.json`. `validation: {<data_source>:
-{reward: …, params: {…}}}` grades the samples whose `extra_info.split` is validation by their data_source's entry, and
-that score is their `acc`.
+The settings (`Settings`) can also come from a JSON file: `reward_kwargs.config=reward.json`. With `validation:
+{<data_source>: {reward: …, params: {…}}}` samples whose `extra_info.split` is validation are graded by the entry of
+their data_source, and that score is their `acc`.
 
-The row to score is `extra_info.row` (JSON text or a mapping), or else the columns of `extra_info`; `ground_truth` is
-used for the column that the reward needs (answer, tests or references), and a reward model needs `prompt`. verl passes
+The row is `extra_info.row` (JSON text or a mapping), or else the columns of `extra_info`; `ground_truth` fills
+the column that the reward needs (answer, tests or references), and a reward model needs `prompt`. verl passes
 neither finish reasons nor which samples share a prompt: for rewards scaled within a group set `group_size` (verl's
 rollout.n), and use the async function with one worker (`reward.num_workers=1`).
 
-A reward that raises or whose value is not finite is an `error`; no score after `deadline` seconds, waiting included, is
-a `timeout`. Such a sample scores 0, and the run ends when the share of either among the last `window` outcomes exceeds
-its limit (verl's `rate_limited` manager swallows that exception, the others pass it on).
+An exception or a non-finite value is an `error`; no score within `deadline` seconds, including waiting, is
+a `timeout`. Such samples score 0, and the run ends if the share of either among the last `window` outcomes exceeds
+its limit (verl's `rate_limited` manager swallows that exception; the others pass it on).
 
-verl decodes completions without special tokens: the marks of a thinking format must not be special tokens of the
+verl decodes completions without special tokens: a thinking format's tags must not be special tokens of the
 policy's tokenizer.
 """
 
@@ -45,10 +45,10 @@ from rewards.processes.slots import share_among_siblings
 from rewards.registry import ACCURACIES, load
 
 REFERENCES = ("answer", "tests", "references")
-# What verl itself puts into extra_info.
+# Keys that verl itself adds to extra_info.
 VERLS = frozenset({"num_turns", "rollout_reward_scores", "experiment_name", "tools_kwargs", "need_tools_kwargs"})
 VALIDATION = frozenset({"val", "validation", "test", "eval"})
-# Samples graded at once in a process; the rewards' own limits (`workers`, `concurrency`) hold for the process as well.
+# Samples graded concurrently per process; the rewards' own limits (`workers`, `concurrency`) apply as well.
 THREADS = 64
 
 Scoring = concurrent.futures.Future[list[Score]] | asyncio.Future[list[Score]]
@@ -62,9 +62,9 @@ class Validation(RewardParams):
 
 
 class Settings(Validation):
-    """acc: the part of a combined reward that verl reports as accuracy. group_size: completions of one prompt in
-    training; group_wait: seconds until an incomplete group is an error. window: outcomes that max_errors and
-    max_timeouts (shares) look at. deadline: seconds, far beyond what a reward allows itself.
+    """acc: the part of a combined reward that verl reports as accuracy. group_size: completions per prompt in
+    training. group_wait: seconds until an incomplete group is an error. window: number of outcomes over which
+    max_errors and max_timeouts (shares) are computed. deadline: seconds, far above the rewards' own limits.
     """
 
     validation: dict[str, Validation] = {}
@@ -80,15 +80,15 @@ class Settings(Validation):
 def compute_score(
     data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **given: Any
 ) -> dict[str, Any]:
-    """verl's reward function: `score`, `outcome`, and the same numbers for every sample of a reward.
+    """verl's reward function: `score`, `outcome`, and a fixed set of metrics per reward.
 
-    Raises RewardError for wrong settings, TooManyFailures when the run should end.
+    Raises RewardError for invalid settings, TooManyFailures if the run should end.
     """
     grader = _grader(given).of(data_source, extra_info)
     if grader.reward.grouped:
         raise RewardError(
             f"reward {grader.settings.reward!r} compares the completions of a prompt: "
-            "name compute_score_async, with group_size and reward.num_workers=1"
+            "use compute_score_async with group_size and reward.num_workers=1"
         )
     row = grader.row(data_source, ground_truth, extra_info)
     scoring = _threads().submit(grader.reward.score_many, [row], [solution_str])
@@ -99,9 +99,9 @@ def compute_score(
 async def compute_score_async(
     data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **given: Any
 ) -> dict[str, Any]:
-    """As `compute_score`; grading happens in threads, so that the event loop never waits."""
+    """Like `compute_score`, with grading in threads, so that the event loop is not blocked."""
     loop = asyncio.get_running_loop()
-    # the first call may load a model, or ask a server
+    # the first call may load a model or contact a server
     grader = (await loop.run_in_executor(_threads(), _grader, given)).of(data_source, extra_info)
     row = grader.row(data_source, ground_truth, extra_info)
     size = 1 if is_validation(extra_info) else grader.settings.group_size
@@ -117,13 +117,13 @@ async def compute_score_async(
 
 
 def is_validation(extra_info: Any) -> bool:
-    """Whether verl validates with this sample instead of training on it."""
+    """Whether this is a validation sample."""
     return str((plain(extra_info) or {}).get("split")) in VALIDATION
 
 
 @dataclass
 class _Group:
-    """begun: the scoring of the group once it is complete; None if it was not in time."""
+    """begun: the scoring, started when the group is complete; None if it was not complete in time."""
 
     begun: asyncio.Future[asyncio.Future[list[Score]] | None]
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -134,8 +134,8 @@ class _Group:
 class Grader:
     """One configured reward of this process.
 
-    parts: keys of a combined reward's parts, which verl shows as metrics. accuracy: whether the score is reported as
-    `acc`, too. tasks: the graders of validation samples by data_source; without any, this one grades all samples.
+    parts: keys of a combined reward's parts, which verl logs as metrics. accuracy: whether the score is also reported
+    as `acc`. tasks: graders of validation samples by data_source; without any, this one grades all samples.
     """
 
     settings: Settings
@@ -154,12 +154,12 @@ class Grader:
         if data_source not in self.tasks:
             raise RewardError(
                 f"validation: no reward for data_source {data_source!r}{nearest(data_source, self.tasks)}; "
-                f"there are: {', '.join(self.tasks)}"
+                f"available: {', '.join(self.tasks)}"
             )
         return self.tasks[data_source]
 
     def row(self, data_source: str, ground_truth: Any, extra_info: Any) -> dict[str, Any]:
-        """The row to score. An unreadable one lacks its columns, which makes its outcome "error"."""
+        """The row to score. An unreadable row has no columns, so that its outcome is "error"."""
         info, reference = plain(extra_info) or {}, plain(ground_truth)
         row = _json_or_none(info["row"]) if isinstance(info.get("row"), str) else info.get("row")
         if not isinstance(row, dict):
@@ -174,9 +174,9 @@ class Grader:
         return {key: value for key, value in known.items() if value is not None} | row
 
     def scores_of(self, scoring: Scoring, count: int = 1) -> list[Score]:
-        """The scores of `count` completions, or their error or timeout. Raises RewardError and such as SystemExit."""
+        """The scores of `count` completions, or errors or timeouts. Re-raises RewardError, SystemExit …"""
         if not scoring.done() or scoring.cancelled():
-            scoring.cancel()  # has no effect once it runs: its thread is lost
+            scoring.cancel()  # no effect if it is running: its thread is lost
             return [Score(0.0, "timeout", {"problem": f"no score after {self.settings.deadline:g} s"})] * count
         failure = scoring.exception()
         if failure is None:
@@ -184,20 +184,20 @@ class Grader:
         if isinstance(failure, RewardError) or not isinstance(failure, Exception):
             raise failure
         problem = f"reward {self.settings.reward!r} raised {type(failure).__name__}: {failure}"
-        if not self._explained:  # once: a fault in the code comes with every sample
+        if not self._explained:  # only once: a bug affects every sample
             self._explained = True
             print(f"{problem}\n{''.join(traceback.format_exception(failure))}", file=sys.stderr, flush=True)
         return [Score(0.0, "error", {"problem": problem})] * count
 
     def result(self, score: Score, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The score as verl takes it. Raises TooManyFailures."""
+        """The score in verl's format. Raises TooManyFailures."""
         try:
             self.monitor.add([score])
         except TooManyFailures as failure:
             raise TooManyFailures(f"{failure}; the last: {_problem(score)}") from None
         result: dict[str, Any] = {"score": float(score.value), "outcome": score.outcome, "id": str(row.get("id", ""))}
         result |= {f"is_{outcome}": float(score.outcome == outcome) for outcome in OUTCOMES if outcome != "scored"}
-        # every sample has every key: verl reads the first one's and expects them in all
+        # every sample has all keys: verl expects the first sample's keys in all
         values = {name: score.details.get("parts", {}).get(name, {}).get("value") for name in self.parts}
         result |= {f"part_{name}": value for name, value in values.items()}
         if self.settings.acc:
@@ -207,7 +207,7 @@ class Grader:
         return result
 
     async def in_group(self, row: dict[str, Any], text: str, size: int) -> Score:
-        """The score of one of `size` completions that are scored together once all have arrived."""
+        """The score of one of `size` completions, which are scored together when all have arrived."""
         if group_of(row) is None:
             return Score(0.0, "error", {"problem": NO_GROUP})
         loop = asyncio.get_running_loop()
@@ -221,11 +221,11 @@ class Grader:
             group.begun.set_result(loop.run_in_executor(_threads(), self.reward.score_many, group.rows, group.texts))
         elif place == 0:
             loop.call_later(self.settings.group_wait, self._give_up, key, group)
-        scoring = await asyncio.shield(group.begun)  # shared by the group: one cancelled caller must not cancel it
+        scoring = await asyncio.shield(group.begun)  # shared by the group: a cancelled caller must not cancel it
         if scoring is None:
             problem = (
-                f"{len(group.rows)} of {size} completions of a prompt came within {self.settings.group_wait:g} s: "
-                "is group_size verl's rollout.n, and reward.num_workers 1?"
+                f"{len(group.rows)} of {size} completions of a prompt arrived within {self.settings.group_wait:g} s: "
+                "set group_size to verl's rollout.n and reward.num_workers to 1"
             )
             return Score(0.0, "error", {"problem": problem})
         await asyncio.wait([scoring], timeout=self.settings.deadline)
@@ -238,14 +238,14 @@ class Grader:
 
 
 def _problem(score: Score) -> str:
-    """Why a score, or the part of a combined one, failed."""
+    """Why a score, or a part of a combined score, failed."""
     parts = [part for part in score.details.get("parts", {}).values() if part["outcome"] == score.outcome]
     details = parts[0]["details"] if parts else score.details
     return " ".join(str(details.get("problem") or details or score.outcome).split())[:300]
 
 
 def plain(value: Any) -> Any:
-    """Mappings, sequences and arrays of any library (OmegaConf's, numpy's) as JSON's own types."""
+    """Converts mappings, sequences and arrays of any library (OmegaConf, numpy) to JSON types."""
     if value is None or isinstance(value, (str, bytes, bool, int, float)):
         return value
     if isinstance(value, Mapping):
@@ -263,43 +263,43 @@ def _json_or_none(text: str) -> Any:
 
 
 def _grader(given: Mapping[str, Any]) -> Grader:
-    """The grader for these keyword arguments, kept for the life of the process. Raises RewardError."""
+    """The cached grader for these keyword arguments. Raises RewardError."""
     unused = "reward_model_tokenizer"
     settings = {key: plain(value) for key, value in given.items() if value is not None and key != unused}
     return _made(json.dumps(settings, sort_keys=True))
 
 
-@once_per_process  # many samples come at once at the start, and a reward may be costly to make
+@once_per_process  # many samples arrive at once, and building a reward may be expensive
 def _made(key: str) -> Grader:
-    share_among_siblings()  # verl runs several reward workers on a node, each a process of Ray's
+    share_among_siblings()  # verl runs several reward workers per node, each a Ray process
     given = json.loads(key)
     router = given.pop("reward_router_address", None)
     if path := given.pop("config", None):
         given = {**_written(path), **given}
     settings = checked(Settings, given, "reward_kwargs")
     monitor = FailureMonitor(FailureLimit(settings.max_errors, settings.max_timeouts), settings.window)
-    loaded: dict[str, Reward] = {}  # equal rewards are one, with one set of worker processes
+    loaded: dict[str, Reward] = {}  # equal rewards are shared, with one set of worker processes
 
     def reward_of(entry: Validation) -> Reward:
         key = json.dumps([entry.reward, entry.params], sort_keys=True)
         if key not in loaded:
             params = _routed(entry.reward, entry.params, f"http://{router}") if router else entry.params
             loaded[key] = load(entry.reward, **params)
-            if not router:  # verl has checked its own server
-                loaded[key].check_ready()  # a wrong address ends the run before its first step
+            if not router:  # verl checks its own server
+                loaded[key].check_ready()  # fail before the first step if the address is wrong
         return loaded[key]
 
     tasks = {}
-    accuracy = any(entry.reward in ACCURACIES for entry in settings.validation.values())  # one batch, one set of keys
+    accuracy = any(entry.reward in ACCURACIES for entry in settings.validation.values())  # a batch has one set of keys
     for task, entry in settings.validation.items():
         if (reward := reward_of(entry)).grouped:
-            raise RewardError(f"validation: {task}: reward {entry.reward!r} compares completions, which is no accuracy")
+            raise RewardError(f"validation: {task}: reward {entry.reward!r} compares completions: not an accuracy")
         own = {"reward": entry.reward, "acc": "", "group_size": 1}
         tasks[task] = Grader(settings.model_copy(update=own), reward, monitor, accuracy=accuracy)
     reward = reward_of(settings)
     parts = [part.key for part in reward.parts] if isinstance(reward, CombineReward) else []
     if settings.acc and settings.acc not in parts:
-        raise RewardError(f"acc names no part {settings.acc!r}{nearest(settings.acc, parts)}")
+        raise RewardError(f"acc: no part {settings.acc!r}{nearest(settings.acc, parts)}")
     return Grader(settings, reward, monitor, parts, tasks, settings.reward in ACCURACIES)
 
 
@@ -316,7 +316,7 @@ def _written(path: str) -> dict[str, Any]:
 
 
 def _routed(reward: str, params: dict[str, Any], url: str) -> dict[str, Any]:
-    """`params` with verl's reward-model router as the server of every `model` part that names no other."""
+    """`params` with verl's reward-model router as the server of every `model` part without a url."""
     if reward == "model":
         return {**params, "url": url} if str(params.get("url", "")).startswith(SERVICE) else {"url": url, **params}
     if reward == "bleu_rm":

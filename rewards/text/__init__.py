@@ -1,1 +1,1 @@
-"""Texts compared with references: the part that counts, tokens, n-grams, reference tables."""
+"""Rewards on texts: extraction of the graded part, tokenisation, n-grams, comparison with references."""

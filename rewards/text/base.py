@@ -1,4 +1,4 @@
-"""What text rewards share: the part of a completion that they grade, and tables of a row's references."""
+"""Base of text rewards: the graded part of a completion, and tables of a row's references."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rewards.thinking import PRESETS, ThinkingFormat
 
 AnswerTags = Literal["first", "last", "ignore"]
 References = tuple[str, ...]
-NOTHING_TO_COMPARE = "no reference has a token: there is nothing to compare with"
+NOTHING_TO_COMPARE = "no reference contains a token: nothing to compare with"
 
 
 def answer_text(completion: str, tags: AnswerTags) -> str:
-    """The text in `<answer>` tags if there are any, else all of it; without outer white space.
+    """The text in `<answer>` tags if there are any, else the whole text; stripped.
 
-    "first" is BLEUBERI's choice (training/dataset.py: extract_answer): from the first opening tag to the next
-    tag of either kind, or to the end. "last": from the last opening tag to the closing one, or to the end.
+    "first": as in BLEUBERI (training/dataset.py: extract_answer), from the first opening tag to the next
+    opening or closing tag, or to the end. "last": from the last opening tag to the closing one, or to the end.
     "ignore": the whole completion.
     """
     if tags == "ignore" or "<answer>" not in completion:
@@ -33,32 +33,32 @@ def answer_text(completion: str, tags: AnswerTags) -> str:
 
 
 class TextReward(Reward):
-    """Grades the text itself: subclasses implement `grade_text`.
+    """Base of rewards that grade a text; subclasses implement `grade_text`.
 
-    thinking: the format whose answer is graded. answer_tags: see `answer_text`.
+    thinking: the format from which the answer is extracted. answer_tags: see `answer_text`.
     """
 
     thinking: ThinkingFormat = PRESETS["none"]
     answer_tags: AnswerTags = "first"
 
     def text_of(self, completion: str) -> str:
-        """The part of a completion that is graded."""
+        """The graded part of a completion."""
         return answer_text(self.thinking.answer_of(completion), self.answer_tags)
 
     @abstractmethod
     def grade_text(self, row: Row, text: str) -> Score:
-        """Score of a text as `text_of` returns it."""
+        """The score of a text returned by `text_of`."""
 
     def grade(self, row: Row, completion: str) -> Score:
         return self.grade_text(row, self.text_of(completion))
 
 
 class ReferenceReward(TextReward, FansOut):
-    """Grades the text of each completion against a table of its row's references.
+    """Grades texts against a table built from the row's references.
 
-    Subclasses make a table (`table`, None if no reference has a token) and grade a text with it (`against`), or several
-    at once (`compare`). Consecutive rows with the same references are graded together. Thread-safe: tables are not
-    changed once made. cache: how many tables are kept.
+    Subclasses build a table (`table`; None if no reference has a token) and grade one text with it (`against`) or
+    several at once (`compare`). Consecutive rows with the same references are graded together. Thread-safe: tables are
+    immutable. cache: number of cached tables.
     """
 
     needs = ("references",)
@@ -70,10 +70,10 @@ class ReferenceReward(TextReward, FansOut):
 
     @abstractmethod
     def table(self, references: References) -> Any:
-        """What texts are compared with; None if no reference has a token."""
+        """The data that texts are compared with; None if no reference has a token."""
 
     def against(self, table: Any, text: str) -> Score:
-        """Score of a text as `text_of` returns it."""
+        """The score of a text returned by `text_of`."""
         return self.compare(table, [text])[0]
 
     def compare(self, table: Any, texts: Sequence[str]) -> list[Score]:
@@ -93,7 +93,7 @@ class ReferenceReward(TextReward, FansOut):
         return scores
 
     def _group(self, references: References | str, texts: Sequence[str]) -> list[Score]:
-        """references: those of all texts, or what is wrong with them."""
+        """references: shared by all texts; or, as a text, why they are invalid."""
         if isinstance(references, str):
             return [error(references) for _ in texts]
         table = self._table(references)
@@ -101,10 +101,10 @@ class ReferenceReward(TextReward, FansOut):
 
 
 def _references(row: Row) -> References | str:
-    """The row's references, or what is wrong with them. A single text stands for a list of one."""
+    """The row's references, or why they are invalid. A single text is accepted as a list of one."""
     given = row.get("references")
     if isinstance(given, str):
         return (given,)
     if not isinstance(given, (list, tuple)) or not all(isinstance(text, str) for text in given):
-        return f"the row's references are {str(given)[:100]!r}, not a list of texts"
+        return f"the row's references must be a list of texts, got {str(given)[:100]!r}"
     return tuple(given) or "the row's references are an empty list"

@@ -1,11 +1,11 @@
-"""Reward `bertscore`: BERTScore F1 of a completion against `row["references"]`, the best of the references.
+"""Reward `bertscore`: BERTScore F1 of a completion against the best of `row["references"]`.
 
     $(make -s env/vllm) -m rewards score --reward bertscore --input rows.jsonl --output scored.jsonl
 
-Greedy matching of contextual token vectors (Zhang et al., arXiv 1904.09675), as the package bert-score computes it
-without idf weights and without rescaling: marks such as [CLS] may be matched and are not averaged over.
-Needs torch and transformers, which the environment `vllm` has. What is longer than the encoder's limit is not seen; the
-details count those tokens.
+Greedy matching of contextual token embeddings (Zhang et al., arXiv 1904.09675), like the package bert-score
+without idf weights and without rescaling: special tokens such as [CLS] can be matched but are not averaged over.
+Needs torch and transformers (environment `vllm`). Longer texts are truncated at the encoder's limit; the details count
+the truncated tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rewards.text.base import ReferenceReward, References
 
 
 class Vectors(NamedTuple):
-    """Unit vectors of a text's tokens, [tokens, size]; which of them are no marks; tokens that were not seen."""
+    """Unit vectors of a text's tokens, [tokens, size]; which are not special tokens; number of truncated tokens."""
 
     unit: Any
     own: Any
@@ -29,15 +29,15 @@ class Vectors(NamedTuple):
 
 
 class BertScore(ReferenceReward):
-    """BERTScore F1, from about 0 to 1. Details: best, the index of the reference that gave the value, and truncated.
+    """BERTScore F1, about 0 to 1. Details: best (index of the deciding reference), truncated.
 
-    A blank text has value 0, outcome "no_answer"; blank references are left out.
+    A blank text has value 0, outcome "no_answer"; blank references are ignored.
 
-    model, revision: an encoder on the Hub, or a folder (revision ""). layer: whose vectors are compared; 5 is what
-    bert-score takes for distilbert-base-uncased, which BLEUBERI used.
+    model, revision: an encoder on the Hub, or a folder (revision ""). layer: whose vectors are compared; 5 is
+    bert-score's default for distilbert-base-uncased, BLEUBERI's encoder.
     """
 
-    fans_out = False  # workers read no model files
+    fans_out = False  # workers cannot read model files
     model: str = "distilbert/distilbert-base-uncased"
     revision: str = "12040accade4e8a0f71eabdb258fecc2e7e948be"
     layer: Annotated[int, Field(ge=1, le=96)] = 5
@@ -48,7 +48,7 @@ class BertScore(ReferenceReward):
 
     @cached_property
     def _encoder(self) -> tuple[Any, Any]:
-        """Tokenizer and model, loaded at the first use."""
+        """Tokenizer and model, loaded at first use."""
         try:
             from transformers import AutoModel, AutoTokenizer
         except ImportError:
@@ -61,7 +61,7 @@ class BertScore(ReferenceReward):
             raise RewardError(f"encoder {self.model!r}: {' '.join(str(problem).split())[:200]}") from None
         layers = model.config.num_hidden_layers
         if layers < self.layer:
-            raise RewardError(f"encoder {self.model!r} has {layers} layers: set layer, not above that")
+            raise RewardError(f"encoder {self.model!r} has {layers} layers: set layer to at most that")
         return tokenizer, model.eval()
 
     def table(self, references: References) -> list[Vectors] | None:
@@ -90,7 +90,7 @@ class BertScore(ReferenceReward):
 
 
 def _f1(vectors: Vectors, other: Vectors) -> float:
-    """Harmonic mean of the mean best match of the text's tokens and of the reference's; 0 where a side has no token."""
+    """Harmonic mean of precision and recall (mean best match per token); 0 if either text has no token."""
     if not (vectors.own.any() and other.own.any()):
         return 0.0
     similarity = vectors.unit @ other.unit.T

@@ -4,14 +4,14 @@
 
 Variants, all on 13a tokens with orders 1 to 4 and counts clipped by the largest count in one reference:
   nmt                  BLEUBERI's: evaluate's bleu with smooth=True, i.e. compute_bleu of tensorflow/nmt
-                       (nmt/scripts/bleu.py): one is added to both counts of every order, the reference length
-                       is the shortest
+                       (nmt/scripts/bleu.py): one is added to both counts of every order, and the shortest
+                       reference length is used
   sacrebleu            sacrebleu.BLEU().sentence_score: an order without a match counts half of the previous
-                       order without one, the reference length is the one closest to the text's
+                       order without one, and the closest reference length is used
   sacrebleu-effective  the same with effective_order=True, which is what sacrebleu.sentence_bleu does: orders
-                       that the text is too short for are left out
+                       longer than the text are skipped
 
-References without a token are left out (details: empty_references); the originals fail on some of them.
+References without a token are ignored (details: empty_references); the originals fail on some of them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from rewards.text.tokenise import tokens_13a
 class Bleu(ReferenceReward):
     """BLEU of the text against the row's references, from 0 to 1.
 
-    Details: tokens and reference_tokens (the lengths that the brevity penalty compares), brevity_penalty.
+    Details: tokens and reference_tokens (the lengths in the brevity penalty), brevity_penalty.
     A text without tokens has value 0, outcome "no_answer".
 
-    variant: see above. lowercase: compare lower-cased texts. reference_length: which reference's length the
-    brevity penalty uses ("variant": the variant's own; "closest" takes the shorter of two that are as close).
-    brevity_penalty: False leaves it out. max_order: longest n-grams.
+    variant: see above. lowercase: compare lower-cased texts. reference_length: the reference length of the
+    brevity penalty ("variant": the variant's own; "closest": the shorter one in a tie).
+    brevity_penalty: False disables it. max_order: maximum n-gram order.
     """
 
     variant: Literal["nmt", "sacrebleu", "sacrebleu-effective"] = "nmt"
@@ -58,7 +58,7 @@ class Bleu(ReferenceReward):
         if self.lowercase:
             text = text.lower()
         if self.variant != "nmt":
-            text = text.rstrip()  # sacrebleu does so first, and 13a then keeps a dash that was before a newline
+            text = text.rstrip()  # as sacrebleu does; 13a then keeps a dash before a newline
         return tokens_13a(text)
 
     def _score(self, lengths: Sequence[int], length: int, matched: Sequence[int]) -> Score:
@@ -67,16 +67,16 @@ class Bleu(ReferenceReward):
         if len(filled) < len(lengths):
             details["empty_references"] = len(lengths) - len(filled)
         if not length:
-            return Score(0.0, "no_answer", {**details, "problem": "the text has no token, BLEU is not defined"})
+            return Score(0.0, "no_answer", {**details, "problem": "the text has no token: BLEU is undefined"})
         shortest = self.reference_length == "shortest" or (self.reference_length == "variant" and self.variant == "nmt")
         target = min(filled) if shortest else min(filled, key=lambda other: (abs(other - length), other))
         penalty = 1.0
-        if self.brevity_penalty and length <= target:  # each variant rounds as its original does
+        if self.brevity_penalty and length <= target:  # each variant rounds like its original
             penalty = math.exp(1 - 1.0 / (length / target) if self.variant == "nmt" else 1 - target / length)
         details |= {"tokens": length, "reference_tokens": target, "brevity_penalty": penalty}
         if self.variant == "nmt":
             return Score(nmt_bleu(matched, length, penalty), "scored", details)
-        from sacrebleu.metrics.bleu import BLEU  # here, for what the variant nmt need not pay for
+        from sacrebleu.metrics.bleu import BLEU  # not needed for variant nmt
 
         totals, effective = [max(length - n, 0) for n in range(self.max_order)], self.variant == "sacrebleu-effective"
         bleu = BLEU.compute_bleu(list(matched), totals, length, length, "exp", None, effective, self.max_order)

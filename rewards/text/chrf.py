@@ -2,8 +2,8 @@
 
     python -m rewards score --reward chrf --input rows.jsonl --output scored.jsonl
 
-The F-score of character n-grams (Popović 2015, W15-3049; with word_order 2 chrF++, W17-4770), the best of references.
-White space does not count, so languages without spaces are graded like others.
+The F-score of character n-grams (Popović 2015, W15-3049; with word_order 2 chrF++, W17-4770) against the best
+reference. White space is ignored, so languages without spaces need no tokenisation.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rewards.text.base import ReferenceReward, References
 
 
 class Chrf(ReferenceReward):
-    """chrF of the text against the reference that it is closest to, from 0 to 1.
+    """chrF of the text against the closest reference, from 0 to 1.
 
-    A blank text has value 0, outcome "no_answer"; blank references are left out.
+    A blank text has value 0, outcome "no_answer"; blank references are ignored.
 
-    char_order, word_order: longest n-grams of characters and of words. beta: weight of recall over precision.
+    char_order, word_order: maximum n-gram orders for characters and words. beta: weight of recall over precision.
     """
 
     char_order: Annotated[int, Field(ge=1, le=16)] = 6

@@ -1,10 +1,10 @@
-"""Reward `embedding`: cosine of the sentence embeddings of a completion and of `row["references"]`, from 0 to 1.
+"""Reward `embedding`: cosine of the sentence embeddings of a completion and `row["references"]`, from 0 to 1.
 
     python -m rewards score --reward embedding --input rows.jsonl --output scored.jsonl
 
-The encoder is a static one in model2vec's format (https://github.com/MinishLab/model2vec): `tokenizer.json` and a table
-of token vectors in `model.safetensors`. A text's embedding is the mean of its tokens' vectors. That needs no torch, and
-takes well under a millisecond a text. `model` is a folder, or an id on the Hub at `revision`.
+The encoder is static, in model2vec's format (https://github.com/MinishLab/model2vec): `tokenizer.json` and a table
+of token vectors in `model.safetensors`. A text's embedding is the mean of its tokens' vectors. This needs no torch and
+takes well under a millisecond per text. `model` is a folder, or an id on the Hub at `revision`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILES = ("tokenizer.json", "model.safetensors")
 
 
 class Encoder:
-    """A static sentence encoder. Raises RewardError for a folder that holds none."""
+    """A static sentence encoder. Raises RewardError for a folder without one."""
 
     def __init__(self, folder: Path) -> None:
         import numpy as np
@@ -38,7 +38,7 @@ class Encoder:
 
         for name in FILES:
             if not (folder / name).is_file():
-                raise RewardError(f"{folder} is no static encoder: it has no {name} (model2vec's format)")
+                raise RewardError(f"{folder}: not a static encoder: no {name} (model2vec's format)")
         try:
             tensors = load_file(folder / "model.safetensors")
         except SafetensorError as problem:
@@ -46,17 +46,17 @@ class Encoder:
         if "embeddings" not in tensors or tensors["embeddings"].ndim != 2:
             raise RewardError(f"{folder / 'model.safetensors'}: no table `embeddings`; it has {', '.join(tensors)}")
         if set(tensors) - {"embeddings"}:
-            raise RewardError(f"{folder / 'model.safetensors'}: {', '.join(tensors)}: only a plain table is read")
+            raise RewardError(f"{folder / 'model.safetensors'}: {', '.join(tensors)}: only a plain table is supported")
         self._vectors: NDArray[np.float32] = tensors["embeddings"].astype(np.float32)
         self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._unknown = self._tokenizer.token_to_id("[UNK]")
         if self._tokenizer.get_vocab_size() > len(self._vectors):
-            raise RewardError(f"{folder}: {self._tokenizer.get_vocab_size()} tokens, {len(self._vectors)} vectors")
+            raise RewardError(f"{folder}: {self._tokenizer.get_vocab_size()} tokens, but {len(self._vectors)} vectors")
 
     def encode(self, texts: Sequence[str], most: int) -> tuple[NDArray[np.float32], list[int]]:
-        """Unit vectors of the texts (zero for one without a known token), shape (texts, size), and token counts."""
+        """Unit vectors of the texts (zero without a known token), shape (texts, size), and token counts."""
         import numpy as np
 
         encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
@@ -70,14 +70,14 @@ class Encoder:
 
 
 class Embedding(ReferenceReward):
-    """Cosine of the text and the reference that it is closest to, not below 0.
+    """Cosine of the text and the closest reference, at least 0.
 
-    Details: tokens, truncated (tokens that were not seen). A text without a known token: value 0, "no_answer".
+    Details: tokens, truncated (number of truncated tokens). A text without a known token: value 0, "no_answer".
 
-    max_tokens: of a text, from its beginning; what follows is not seen, and counted in the details.
+    max_tokens: longer texts are truncated.
     """
 
-    fans_out = False  # workers read no model files
+    fans_out = False  # workers cannot read model files
     model: str = "minishlab/potion-base-8M"
     revision: str = "bf8b056651a2c21b8d2565580b8569da283cab23"
     max_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 2048
@@ -88,7 +88,7 @@ class Embedding(ReferenceReward):
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder, loaded at its first use."""
+        """The encoder, loaded at first use."""
         return Encoder(_folder(self.model, self.revision))
 
     def table(self, references: References) -> NDArray[np.float32] | None:
@@ -104,13 +104,13 @@ class Embedding(ReferenceReward):
 
 def _score(value: float, length: int, most: int) -> Score:
     if not length:
-        return Score(0.0, "no_answer", {"problem": "the text has no token that the encoder knows"})
+        return Score(0.0, "no_answer", {"problem": "the encoder knows no token of the text"})
     details = {"tokens": length} | ({"truncated": length - most} if length > most else {})
     return Score(min(1.0, max(0.0, value)), "scored", details)
 
 
 def _folder(model: str, revision: str) -> Path:
-    """The encoder's folder, fetched from the Hub where it is none here. Raises RewardError."""
+    """The encoder's folder, fetched from the Hub if it is not local. Raises RewardError."""
     if (local := Path(model).expanduser()).is_dir():
         return local
     from huggingface_hub import snapshot_download
@@ -120,5 +120,5 @@ def _folder(model: str, revision: str) -> Path:
     except (OSError, ValueError) as problem:  # huggingface_hub's errors are among them
         reason = " ".join(str(problem).split())[:200]
         raise RewardError(
-            f"encoder {model!r} at {revision[:12]} is no folder here and cannot be fetched: {reason}"
+            f"encoder {model!r} at {revision[:12]} is not a local folder and cannot be fetched: {reason}"
         ) from None

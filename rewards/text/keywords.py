@@ -1,12 +1,12 @@
-"""Reward `keywords`: how many key phrases of a reference a completion has in their order, from 0 to 1.
+"""Reward `keywords`: the share of a reference's key phrases that a completion contains in order, from 0 to 1.
 
     python -m rewards score --reward keywords --input rows.jsonl --output scored.jsonl
 
-After the content reward of RLVRR (arXiv 2601.18533), without its language model: a key phrase is a run of up to
-`phrase` words that are no stop words, each run once, in the order of the reference (where the references have stop
-words alone, such as "Yes." or "It can be either.", all words count); the value is the longest common
-subsequence with the completion's phrases over their number, the best of the references. Recall alone grows with the
-length of a completion; `measure: f1` charges words of the completion that are in no phrase of the reference.
+After the content reward of RLVRR (arXiv 2601.18533), without its language model. A key phrase is a run of up to
+`phrase` words without stop words; phrases are distinct and in the reference's order. (If the references contain only
+stop words, such as "Yes." or "It can be either.", all words count.) The value is the length of the longest common
+subsequence with the completion's phrases, divided by the number of key phrases, for the best reference. Recall alone
+grows with the length of a completion; `measure: f1` penalises its words that are in no key phrase.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from rewards.text.base import ReferenceReward, References
 from rewards.text.tokenise import TOKEN, WORD
 
 STOP_WORDS = frozenset(tomllib.loads(Path(__file__).with_name("stop_words.toml").read_text())["words"].split())
-_BREAK = ""  # ends a phrase, as punctuation between words does
+_BREAK = ""  # phrase boundary, inserted for punctuation
 
 
 class Keys(NamedTuple):
-    """Phrases of one reference in order, the same by their first words, and the words that are in none."""
+    """Phrases of one reference in order, phrases by first word, and the words outside all phrases."""
 
     phrases: tuple[tuple[str, ...], ...]
     by_first: dict[str, list[int]]
@@ -37,11 +37,11 @@ class Keys(NamedTuple):
 
 
 class Keywords(ReferenceReward):
-    """Share of a reference's key phrases that the text has in their order, the best of the references.
+    """Share of a reference's key phrases that the text contains in order, for the best reference.
 
-    Details: phrases (of that reference), matched. A text without a word has value 0, outcome "no_answer".
+    Details: phrases (of that reference), matched. A text without words has value 0, outcome "no_answer".
 
-    phrase: most words of a phrase. measure: see above.
+    phrase: maximum words per phrase. measure: see above.
     """
 
     phrase: Annotated[int, Field(ge=1, le=8)] = 3
@@ -63,9 +63,9 @@ class Keywords(ReferenceReward):
     def against(self, table: list[Keys], text: str) -> Score:
         text_words = words(text)
         if not any(text_words):
-            return Score(0.0, "no_answer", {"problem": "the text has no word"})
+            return Score(0.0, "no_answer", {"problem": "the text has no words"})
         if not table:
-            return Score(0.0, "scored", {"problem": "no reference has a word"})
+            return Score(0.0, "scored", {"problem": "no reference has words"})
         return max((self._score(keys, text_words) for keys in table), key=lambda score: score.value)
 
     def _score(self, keys: Keys, text: list[str]) -> Score:
@@ -86,12 +86,12 @@ class Keywords(ReferenceReward):
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased words, with a break for each mark of punctuation."""
+    """Lower-cased words, with a boundary for each punctuation mark."""
     return [token if WORD.fullmatch(token) else _BREAK for token in TOKEN.findall(text.lower())]
 
 
 def phrases_of(text: Sequence[str], longest: int, stop: frozenset[str] = STOP_WORDS) -> Iterator[tuple[str, ...]]:
-    """Runs of words that are no stop words, cut into pieces of at most `longest`."""
+    """Runs of words without stop words, split into pieces of at most `longest` words."""
     for kept, run in groupby(text, lambda word: word != _BREAK and word not in stop):
         phrase = tuple(run)
         if kept:

@@ -1,11 +1,11 @@
-"""Reward `language_mix`: a penalty for writing in scripts that were not asked for.
+"""Reward `language_mix`: a penalty for text in unexpected scripts.
 
     python -m rewards score --reward language_mix --param expected=han --input rows.jsonl --output scored.jsonl
 
 Kinds:
   letters  share of letters outside the `expected` scripts (Greek is expected by default because of formulas)
   min_o1   share of characters outside min-O1's valid_char_pattern (cs2916, serve_rm.py): printable ASCII, white
-           space and the mathematical operators U+2200 to U+22FF; `expected` is not used
+           space and the mathematical operators U+2200 to U+22FF; ignores `expected`
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _SHOWN = 20  # characters kept in details
 
 
 class LanguageMix(TextReward):
-    """A penalty for scripts that were not asked for, 0 without them.
+    """A penalty for unexpected scripts, 0 without them.
 
-    Details: foreign_share, and foreign, the first foreign characters.
+    Details: foreign_share, foreign (the first foreign characters).
 
-    kind, expected: see above. tolerance: the largest share without a penalty. graded: the value is penalty ×
-    share, else the whole penalty.
+    kind, expected: see above. tolerance: largest share without a penalty. graded: True: the value is penalty ×
+    share; False: the full penalty.
     """
 
     kind: Literal["letters", "min_o1"] = "letters"
@@ -50,7 +50,7 @@ class LanguageMix(TextReward):
     def grade_text(self, row: Row, text: str) -> Score:
         foreign, counted = self._foreign.findall(text), len(text)
         if self.kind == "letters":
-            foreign = list(filter(str.isalpha, foreign))  # \w has superscripts and such, too
+            foreign = list(filter(str.isalpha, foreign))  # \w includes superscripts and the like
             counted = sum(map(str.isalpha, text))
         share = len(foreign) / counted if foreign else 0.0
         value = 0.0 if share <= self.tolerance else self.penalty * (share if self.graded else 1.0)

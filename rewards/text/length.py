@@ -1,11 +1,11 @@
-"""Reward `length`: how well a text's length fits, in characters, words or tokens.
+"""Reward `length`: a function of the text's length in characters, words or tokens.
 
     python -m rewards score --reward length --param shape=overlong --param unit=tokens --param high=4096 …
 
 Shapes, where x is the length:
   band      1 from `low` to `high`, falling linearly to 0 at `margin` outside
-  overlong  0 up to high - margin, falling linearly to -1 at `high` and beyond: DAPO's soft overlong
-            punishment (arXiv 2503.14476; its L_max is high, its L_cache is margin)
+  overlong  0 up to high - margin, falling linearly to -1 at `high`, then -1: DAPO's soft overlong
+            punishment (arXiv 2503.14476) with L_max = high and L_cache = margin
   linear    linear from `start` at `low` to `end` at `high`, constant outside
   cosine    the same along half a cosine wave (arXiv 2502.03373, CosFn, whose low is 0)
 """
@@ -22,10 +22,10 @@ from rewards.text.base import TextReward
 
 
 class Length(TextReward):
-    """How well the text's length fits a band, limit or curve. Details: length, unit.
+    """A function of the text's length: band, limit or curve. Details: length, unit.
 
-    shape, low, high, margin, start, end: see above. unit: "words" are separated by white space; "tokens" are the
-    row's meta.tokens, which count the whole completion with its tags.
+    shape, low, high, margin, start, end: see above. unit: "words" are separated by white space; "tokens" is the
+    row's meta.tokens, the count for the whole completion including tags.
     """
 
     shape: Literal["band", "overlong", "linear", "cosine"] = "band"
@@ -39,7 +39,7 @@ class Length(TextReward):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low > self.high:
-            raise ValueError(f"low is {self.low}, above high, which is {self.high}")
+            raise ValueError(f"low {self.low} is above high {self.high}")
         return self
 
     def grade_text(self, row: Row, text: str) -> Score:
@@ -47,7 +47,7 @@ class Length(TextReward):
             meta = row.get("meta")
             length = meta.get("tokens") if isinstance(meta, dict) else None
             if not isinstance(length, int) or isinstance(length, bool) or length < 0:
-                return error(f"the row's meta.tokens is {str(length)[:100]}, not a count: use unit=words or characters")
+                return error(f"the row's meta.tokens must be a count, got {str(length)[:80]}: use another unit")
         else:
             length = len(text if self.unit == "characters" else text.split())
         return Score(self.fit(length), "scored", {"length": length, "unit": self.unit})
@@ -66,5 +66,5 @@ class Length(TextReward):
 
 
 def _share(x: float, low: float, high: float) -> float:
-    """Position of x between low (0) and high (1); a step from 0 to 1 above `high` if both are the same."""
+    """Position of x between low (0) and high (1); if both are equal, a step from 0 to 1 above `high`."""
     return float(x > high) if low >= high else min(1.0, max(0.0, (x - low) / (high - low)))

@@ -1,11 +1,11 @@
-"""How many n-grams of a text occur in its references, counted for many texts against one table.
+"""Counts the n-grams of texts that occur in their references, for many texts against one table.
 
-An n-gram is an integer: its place in the sorted table of its order. The table's keys are (place of the first n-1
-tokens) * V + (place of the last token), so that an n-gram is looked up only where its prefix matched, and all texts
-of a group go through each numpy call together. Keys are exact: no hashing.
+An n-gram is an integer: its index in the sorted table of its order. The table's keys are (index of the first n-1
+tokens) * V + (index of the last token), so that an n-gram is looked up only if its prefix matched, and each numpy
+call processes all texts of a group. Keys are exact: no hashing.
 
-Where references are met with one text only, as in a pool of prompts, making their table costs more than it saves: for
-the first single text the table is made of its own n-grams, and the references are looked up.
+If references are compared with only one text, as in a pool of prompts, building their table costs more than it saves:
+for the first single text the table is built from the text's n-grams, and the references are looked up.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Ints = NDArray[np.int64]
-_Level = tuple[_Ints, _Ints]  # of one order: sorted keys and _NO_KEY; the largest count of each in one text
-_NO_KEY = np.iinfo(np.int64).max  # after a table's last key, so that a search never ends outside
-_TEXTS = 64  # at once: the counts take texts × distinct n-grams × 8 bytes
+_Level = tuple[_Ints, _Ints]  # of one order: sorted keys and _NO_KEY; the largest count of each key in one text
+_NO_KEY = np.iinfo(np.int64).max  # sentinel after the last key, so that searches stay inside the table
+_TEXTS = 64  # texts per batch: counts take texts × distinct n-grams × 8 bytes
 
 
 class ReferenceTable:
@@ -32,10 +32,10 @@ class ReferenceTable:
         self.order = order
         self.lengths = [len(reference) for reference in references]
         self._references, self._met = references, False
-        self._table: tuple[dict[str, int], list[_Level]] | None = None  # two threads may both make it, to the same end
+        self._table: tuple[dict[str, int], list[_Level]] | None = None  # two threads may build equal ones
 
     def matches(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
-        """For each tokenised text its matched n-grams of orders 1 … `order`, clipped by the references' counts."""
+        """Per tokenised text: matched n-grams of orders 1 … `order`, clipped by the references' counts."""
         if len(texts) == 1 and not self._met:
             self._met = True
             places = _numbered(set(texts[0]).intersection(chain.from_iterable(self._references)))
@@ -54,7 +54,7 @@ class ReferenceTable:
 
 
 class _Tokens:
-    """Texts as the places of their tokens, one text after the other, with an unknown token after each."""
+    """Concatenated texts as token ids, with an unknown token after each text."""
 
     def __init__(self, texts: Sequence[Sequence[str]], places: dict[str, int]) -> None:
         flat: list[str] = []
@@ -67,7 +67,7 @@ class _Tokens:
         self._owners = np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts]) if len(texts) > 1 else None
 
     def counted(self, at: _Ints, ngrams: _Ints, size: int) -> NDArray[Any]:
-        """Counts in each text of the n-grams that start at `at`, shape (texts, size)."""
+        """Counts per text of the n-grams that start at `at`, shape (texts, size)."""
         if self._owners is None:
             return np.bincount(ngrams, minlength=size)[None]
         keys = self._owners[at] * size + ngrams
@@ -79,23 +79,23 @@ def _numbered(words: Iterable[str]) -> dict[str, int]:
 
 
 def _levels(texts: _Tokens, order: int) -> Iterator[_Level]:
-    """The tables of orders 1 to `order`, each made when it is asked for."""
+    """The tables of orders 1 to `order`, built lazily."""
     at, table, ngrams = texts.at, np.arange(texts.unknown), texts.ids[texts.at]
     for n in range(order):
         if n:
             following = texts.ids[at + n]
-            inside = (following != texts.unknown).nonzero()[0]  # else it would run over its text's end
+            inside = (following != texts.unknown).nonzero()[0]  # otherwise it would cross the end of its text
             at = at[inside]
             table, ngrams = _unique(ngrams[inside] * (texts.unknown + 1) + following[inside])
         yield np.append(table, _NO_KEY), texts.counted(at, ngrams, len(table)).max(axis=0)
 
 
 def _found(levels: Iterable[_Level], texts: _Tokens) -> Iterator[tuple[NDArray[Any], _Ints]]:
-    """For each order the counts of the table's n-grams in each text, shape (texts, size), and the table's counts."""
+    """Per order: counts of the table's n-grams in each text, shape (texts, size), and the table's counts."""
     at, ngrams = texts.at, texts.ids[texts.at]
     for n, (table, counts) in enumerate(levels):
         if n:
-            keys = ngrams * (texts.unknown + 1) + texts.ids[at + n]  # no key of the table has an unknown token
+            keys = ngrams * (texts.unknown + 1) + texts.ids[at + n]  # no table key contains an unknown token
             near = table.searchsorted(keys)
             hits = (table[near] == keys).nonzero()[0]
             at, ngrams = at[hits], near[hits]
@@ -103,7 +103,7 @@ def _found(levels: Iterable[_Level], texts: _Tokens) -> Iterator[tuple[NDArray[A
 
 
 def _unique(keys: _Ints) -> tuple[_Ints, _Ints]:
-    """Sorted distinct keys, and each key's place among them (what np.unique gives, at a third of its time)."""
+    """Sorted distinct keys, and each key's index among them (like np.unique, in a third of the time)."""
     by_key = keys.argsort()
     ordered = keys[by_key]
     new = np.ones(len(keys), bool)

@@ -3,11 +3,11 @@
     python -m rewards score --reward repetition --param kind=loop --input rows.jsonl --output scored.jsonl
 
 Kinds:
-  ngrams  penalty × (1 - distinct / all) over the text's n-grams of words, lower-cased, split at white space
+  ngrams  penalty × (1 - distinct / all) over the text's word n-grams, lower-cased, split at white space
           (the repetition penalty reward of open-r1, after arXiv 2502.03373)
   loop    penalty if a unit of at least `unit` characters is repeated at least `times` times in a row: with 5 and 5
           min-O1's pattern `(.{5,}?)\\1{4,}` (cs2916, serve_rm.py) without its exponential time. That pattern
-          stays within a line; here a unit may span lines, unless within_lines is set
+          does not match across lines; here a unit may span lines unless within_lines is set
   both    the larger of the two penalties
 """
 
@@ -30,7 +30,7 @@ class Repetition(TextReward, FansOut):
 
     Details: repeated_share (of n-grams), loop (its unit).
 
-    kind, unit, times, within_lines: see above. n: words in an n-gram. penalty: the value at worst.
+    kind, unit, times, within_lines: see above. n: words per n-gram. penalty: the lowest value.
     """
 
     kind: Literal["ngrams", "loop", "both"] = "both"
@@ -54,7 +54,7 @@ class Repetition(TextReward, FansOut):
 
 
 def repeated_share(text: str, n: int) -> float:
-    """1 - distinct / all of the text's n-grams of words; 0 for a text with fewer than n words."""
+    """1 - distinct / all of the text's word n-grams; 0 for a text with fewer than n words."""
     words = text.lower().split()
     count = len(words) - n + 1
     if count < 1:
@@ -65,11 +65,11 @@ def repeated_share(text: str, n: int) -> float:
 def find_loop(text: str, unit: int = 5, times: int = 5) -> str | None:
     """A unit of at least `unit` characters that is repeated `times` or more times in a row (times ≥ 5), or None.
 
-    Time O(n log n) for n characters. Where a stretch has smallest period q and B is the power of two from q up, a block
-    of B characters recurs after q characters and no sooner (a primitive word is nowhere inside its own square but at
-    the ends). Five periods are long enough to hold a whole block that starts at a multiple of B, and its next copy. So
-    for each B each such block is searched in the next 2 B characters, and the period that this gives is followed in
-    both directions.
+    Time O(n log n) for n characters. Let q be the smallest period of a stretch and B the smallest power of two >= q. A
+    block of B characters recurs after q characters and no sooner (a primitive word occurs in its own square only at
+    the ends). Five periods contain a whole block that starts at a multiple of B, and its next copy. So for each B each
+    such block is searched in the next 2 B characters, and the resulting period is extended in both
+    directions.
     """
     block = 1 << (unit - 1).bit_length()
     while block <= len(text):
@@ -87,7 +87,7 @@ def find_loop(text: str, unit: int = 5, times: int = 5) -> str | None:
 
 
 def _stretch_begin(text: str, at: int, period: int, length: int) -> int | None:
-    """Where `length` characters with that period begin, at or before `at`; None if there are not so many."""
+    """The start, at or before `at`, of `length` characters with this period; None if there are fewer."""
     ahead = period + Prefix.similarity(text[at : at + length], text[at + period : at + length])
     first = max(0, at - length + ahead)
     behind = Postfix.similarity(text[first:at], text[first + period : at + period])

@@ -3,9 +3,9 @@ harmonic mean of `bleu` and `rouge_l`.
 
     python -m rewards score --reward rouge_l --input rows.jsonl --output scored.jsonl
 
-ROUGE-L is the largest rougeL F-measure over the references of rouge-score (use_stemmer=False), which is what
-evaluate's rouge gives for one sample. Its tokens are runs of a-z and 0-9; where no reference has any ("не знаю"), it
-would give 0 to every text, and words and marks of any script are compared instead. Both are rewards of BLEUBERI
+ROUGE-L is the largest rougeL F-measure over the references, by rouge-score (use_stemmer=False), as in
+evaluate's rouge for one sample. Its tokens are runs of a-z and 0-9. If no reference has any ("не знаю"), every
+text would get 0; then words and punctuation of any script are compared instead. Both are rewards of BLEUBERI
 (training/dataset.py).
 """
 
@@ -25,9 +25,9 @@ Table = tuple[Callable[[str], list[str]], list[list[str]]]  # the tokeniser, and
 
 
 class RougeL(ReferenceReward):
-    """ROUGE-L F1 of the text against the reference that it is closest to, from 0 to 1.
+    """ROUGE-L F1 of the text against the closest reference, from 0 to 1.
 
-    Details: tokens, and best, the index of the reference that gave the value.
+    Details: tokens, best (index of the deciding reference).
     A text without tokens has value 0, outcome "no_answer"; a reference without tokens gives 0."""
 
     def table(self, references: References) -> Table | None:
@@ -39,14 +39,14 @@ class RougeL(ReferenceReward):
         tokens_of, references = table
         tokens = tokens_of(text)
         if not tokens:
-            return Score(0.0, "no_answer", {"problem": "the text has no token, ROUGE-L is not defined"})
+            return Score(0.0, "no_answer", {"problem": "the text has no token: ROUGE-L is undefined"})
         values = [_f1(LCSseq.similarity(tokens, reference), len(tokens), len(reference)) for reference in references]
         best = max(values)
         return Score(best, "scored", {"tokens": len(tokens), "best": values.index(best)})
 
 
 def _f1(common: int, tokens: int, others: int) -> float:
-    """Rounded as rouge-score rounds it."""
+    """F1, rounded like rouge-score."""
     return _harmonic(common / tokens, common / others) if common else 0.0
 
 
@@ -58,12 +58,12 @@ _ROUGE = RougeL()
 
 
 class BleuRougeF1(Bleu):
-    """Harmonic mean of `bleu` and `rouge_l`, 0 if both are 0. Takes the parameters of `bleu`.
+    """Harmonic mean of `bleu` and `rouge_l`, 0 if both are 0. Parameters: those of `bleu`.
 
-    Details: those of both under `bleu` and `rouge_l`, with their values."""
+    Details: both rewards' details and values, under `bleu` and `rouge_l`."""
 
     def table(self, references: References) -> Any:
-        """BLEU's and ROUGE's."""
+        """The tables of BLEU and ROUGE-L."""
         bleu, rouge = super().table(references), _ROUGE.table(references)
         return None if bleu is None or rouge is None else (bleu, rouge)
 

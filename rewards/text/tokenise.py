@@ -1,23 +1,23 @@
-"""Texts into the tokens of BLEU (13a) and of ROUGE."""
+"""Tokenisers of BLEU (13a) and ROUGE."""
 
 from __future__ import annotations
 
 import re
 
-_MARKS = tuple('!"#$%&()*+/:;<=>?@[\\]^_`{|}~')  # 13a separates these everywhere: all but ' - . and the comma
-_ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))  # in this order, as mteval does
-# the literal mark comes before the look-behind, so that the scan runs at the speed of a search for one character
+_MARKS = tuple('!"#$%&()*+/:;<=>?@[\\]^_`{|}~')  # 13a separates these everywhere; exceptions are ' - . and comma
+_ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))  # in mteval's order
+# the literal comes before the look-behind, so that the scan is as fast as a search for one character
 _POINT_BEFORE_DIGIT = re.compile(r"[.,](?<=[0-9.,][.,])(?=[0-9])")
 _DASH_AFTER_DIGIT = re.compile(r"-(?<=[0-9]-)")
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")  # a kana or an ideograph is a word; no space ends it
-TOKEN = re.compile(rf"{WORD.pattern}|[^\w\s]")  # a word or a mark, in any script
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")  # each kana or ideograph is a word
+TOKEN = re.compile(rf"{WORD.pattern}|[^\w\s]")  # a word or punctuation mark, in any script
 _ROUGE_BYTES = bytes(byte if chr(byte) in "abcdefghijklmnopqrstuvwxyz0123456789" else 32 for byte in range(256))
 
 
 def tokens_13a(text: str) -> list[str]:
-    """Tokens of mteval-v13a as sacrebleu and evaluate write it: the same lists in a fraction of the time.
+    """Tokens of mteval-v13a, the same as in sacrebleu and evaluate, in a fraction of the time.
 
-    Their three regular expressions for . , and - are replaced by what follows from them: a point or comma
+    Their three regular expressions for . , and - are replaced by an equivalent rule: a point or comma
     belongs to a number only between digits, with an exception for runs of them (see `_in_number`), and a dash
     is separated after a digit.
     """
@@ -50,7 +50,7 @@ def _separate_points(text: str) -> str:
 
 
 def _in_number(text: str, at: int) -> bool:
-    """Whether the point or comma at `at`, which a digit follows, stays with that digit.
+    """Whether the point or comma at `at`, followed by a digit, is joined with that digit.
 
     13a separates "non-digit, mark" from left to right without overlap. In a run of marks after a digit the
     second, fourth … are separated, else the first, third …; the run's last mark is the one that matters here.
@@ -63,10 +63,10 @@ def _in_number(text: str, at: int) -> bool:
 
 def rouge_tokens(text: str) -> list[str]:
     """Tokens of rouge-score without stemming: runs of a-z and 0-9 in the lower-cased text."""
-    ascii_only = text.lower().encode("ascii", "replace")  # "?" for the others, which is no letter either
+    ascii_only = text.lower().encode("ascii", "replace")  # others become "?", which is not a letter either
     return ascii_only.translate(_ROUGE_BYTES).decode("ascii").split()
 
 
 def tokens_of_any_script(text: str) -> list[str]:
-    """Lower-cased words and marks; a kana or an ideograph is a word."""
+    """Lower-cased words and punctuation marks; each kana or ideograph is a word."""
     return TOKEN.findall(text.lower())

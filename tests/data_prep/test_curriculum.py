@@ -104,7 +104,7 @@ def test_both_splits_of_a_listed_level_make_up_the_level():
     ("levels", "message"),
     [
         ({6: 1}, "no level 6; levels are 1 to 5"),
-        ({3: 0}, "level 3 asks for 0 questions"),
+        ({3: 0}, "level 3 has count 0"),
         ({1: 1000}, "level 1: 1000 distinct train questions requested, only "),
         ({3: 700_000}, "level 3: 700000 distinct"),
     ],

@@ -223,7 +223,7 @@ def test_thoughts_are_in_no_row_and_without_a_format_they_are_refused(tmp_path):
     for order in ((ours, theirs), (theirs, ours)):
         (row,), _ = judge.pairs(asked, *order, "think")
         assert {row["completion"], row["references"][0]} == {"Paris.", "It is Paris."}
-        with pytest.raises(DataError, match=r"ours.jsonl: the answer to 1 holds the mark '<think>'.*--thinking"):
+        with pytest.raises(DataError, match=r"ours.jsonl: the answer to 1 contains the tag '<think>'.*--thinking"):
             judge.pairs(asked, *order)
     ours.write_text(json.dumps({"id": "1", "completion": "It may be Par"}))  # a truncated thought
     (row,), _ = judge.pairs(asked, ours, theirs, "think_prefilled")

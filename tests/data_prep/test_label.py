@@ -123,4 +123,4 @@ def test_difficulty_by_pass_rate(tmp_path, fill, first):
 def test_labels_need_a_prompt(tmp_path):
     specs, faults = pipeline.parse("x", [{"label": {"model": "m", "base_url": "http://x/v1"}}])
     assert specs
-    assert "needs rows" in str(faults[0])
+    assert "needs input rows" in str(faults[0])

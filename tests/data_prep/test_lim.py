@@ -171,7 +171,7 @@ def test_samples_that_tell_nothing(tmp_path, run, line, told):
 
 def test_a_run_that_is_none_is_one_clear_message(tmp_path, run):
     making.write_jsonl(tmp_path / "in.jsonl", rows("ab"))
-    for folder, told in (("nowhere", "no folder"), (".", "holds neither train/samples")):
+    for folder, told in (("nowhere", "no such folder"), (".", "neither train/samples")):
         with pytest.raises(DataError, match=f"step 'lim': .*{told}"):  # before anything runs
             pipeline.plan(making.spec(tmp_path, ("load", {"path": "in.jsonl"}), ("lim", {"run": folder, "n": 1})))
     with pytest.raises(DataError, match="none of these 2 prompts was asked"):

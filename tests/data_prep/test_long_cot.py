@@ -205,7 +205,7 @@ def test_prepare_says_in_one_line_what_is_wrong(tmp_path, capsys):
     source = tmp_path / "prompts.json"
     source.write_text('{"instruction": "one"}')
     assert main(["prepare", "--input_json", str(source)]) == 2
-    assert capsys.readouterr().err == f"{source}: a JSON list of entries is expected, not dict\n"
+    assert capsys.readouterr().err == f"{source}: expected a JSON list of entries, got dict\n"
 
 
 def test_a_zero_model_is_the_base_model_with_another_template_and_end_token(tmp_path, mini_model, capsys):
@@ -244,9 +244,9 @@ def _without_an_end_token(base):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_without_safetensors, "no *.safetensors: its pickled weights are not loaded"),
+        (_without_safetensors, "no *.safetensors: pickled weights are not loaded"),
         (_without_an_end_token, "has no id"),
-        (lambda base: (base / "tokenizer_config.json").write_text("[]"), "an object is expected"),
+        (lambda base: (base / "tokenizer_config.json").write_text("[]"), "expected a JSON object"),
         (lambda base: (base / "tokenizer.json").unlink(), "tokenizer.json"),
     ],
 )

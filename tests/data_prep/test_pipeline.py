@@ -47,7 +47,7 @@ def test_a_chain_in_yaml():
     [
         ("[]", "pipeline: pipeline 'p' must be a list of steps"),
         ("{load: {}}", "pipeline: pipeline 'p' must be a list of steps"),
-        ("[{load: {path: x}}, {pipeline: y}]", "1.pipeline: the steps of another pipeline come first"),
+        ("[{load: {path: x}}, {pipeline: y}]", "1.pipeline: only the first item may be another pipeline"),
         ("[{laod: {path: x}}]", "0.laod: no such kind of step: 'laod'; did you mean 'load'?"),
         ("[{load: {path: x}, dedup: {}}]", "0: each step is one kind with its parameters"),
         ("[7]", "0: each step is one kind with its parameters"),
@@ -67,16 +67,16 @@ def test_a_chain_in_yaml():
             "[{load: {url: 'http://h/x.jsonl'}}]",
             "0.load: pin the file's content with one of sha256, git_blob",
         ),
-        ("[{dedup: {}}]", "0.dedup: dedup needs rows: put a step that makes them before it, such as `load`"),
-        ("[{load: {path: x, inputs: [y]}}]", "0.load.inputs: load makes rows by itself and takes no inputs"),
+        ("[{dedup: {}}]", "0.dedup: dedup needs input rows: put a source before it, such as `load`"),
+        ("[{load: {path: x, inputs: [y]}}]", "0.load.inputs: load is a source and takes no inputs"),
         (
             "[{load: {path: x}}, {dedup: {inputs: [lod]}}]",
-            "1.dedup.inputs: no step is called 'lod'; did you mean 'load'?",
+            "1.dedup.inputs: no step is named 'lod'; did you mean 'load'?",
         ),
         ("[{load: {path: x}}, {dedup: {inputs: 5}}]", "1.dedup.inputs: must be a list of names of steps"),
         (
             "[{load: {path: x}}, {load: {path: y}}]",
-            "1.load.name: two steps are called 'load'; give one a `name`",
+            "1.load.name: two steps are named 'load'; give one another `name`",
         ),
         ("[{load: {path: x}}, {score: {reward: mth}}]", "1.score: unknown reward 'mth'"),
         ("[{load: {path: x}}, {select: {}}]", "1.select: no condition given: set at least one of"),
@@ -171,7 +171,7 @@ def test_a_faulty_chain_is_not_planned(tmp_path):
         with pytest.raises(DataError) as caught:
             ask(twice)
         lines = str(caught.value).splitlines()
-        assert lines[0] == "pipeline 'test': steps.load.name: two steps are called 'load'; give one a `name`"
+        assert lines[0] == "pipeline 'test': steps.load.name: two steps are named 'load'; give one another `name`"
         assert "pipeline 'test': steps.load.pth: no such parameter; did you mean 'path'?" in lines
 
 
@@ -253,7 +253,7 @@ def test_steps_run_one_by_one(tmp_path):
         pipeline.run(chain, ["dedup"])
     with pytest.raises(DataError, match="has no step 'dedub'; did you mean 'dedup'"):
         pipeline.run(chain, ["dedub"])
-    with pytest.raises(DataError, match="has not been run to its end"):
+    with pytest.raises(DataError, match="is not finished"):
         list(pipeline.read_rows(pipeline.find(chain)))
     pipeline.run(chain, ["load"])
     pipeline.run(chain, ["dedup"])

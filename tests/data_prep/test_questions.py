@@ -114,7 +114,7 @@ def test_a_question_asked_step_by_step(tmp_path: Path) -> None:
         ({"gold_solution": ...}, "missing gold_solution", "question q: no gold_solution or solution"),
         ({"unit_tests": ...}, "missing unit_tests", "question q: no unit_tests, tests or cases"),
         ({"unit_tests": "int main() {}"}, "unusable tests", "question q: the row's tests: the source has no TEST"),
-        ({"unit_tests": 3}, "unusable tests", "question q: unit_tests are int"),
+        ({"unit_tests": 3}, "unusable tests", "question q: unit_tests must be a text, got int"),
         ({"unit_tests": ..., "cases": [{"args": [1]}]}, "unusable tests", "question q: cases[0]: 1 arguments"),
         ({"skills": 3}, "missing skills", "question q"),
         ({"language": "rust"}, "unknown language", "'rust'"),
@@ -148,7 +148,7 @@ def test_too_many_bad_records_stop_the_pipeline(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("q.json", '{"a": {"k": 1', "not JSON"),
-        ("q.csv", "a,b\n", "questions are read from .json and .jsonl, not '.csv'"),
+        ("q.csv", "a,b\n", "questions must be .json or .jsonl, not '.csv'"),
         ("q.json", "[1, 2]", "keeps none of"),
         ("q.json", '{"a": 3}', "keeps none of"),
         ("q.jsonl", "nonsense\n", "keeps none of"),
@@ -163,7 +163,7 @@ def test_files_that_are_none(tmp_path: Path, name: str, content: str, said: str)
 def test_a_missing_file(tmp_path: Path) -> None:
     step = pipeline.StepSpec(name="questions", kind="questions", params={"path": "none.json"})
     spec = pipeline.Spec(name="test", base=tmp_path, cache=tmp_path / "cache", steps=(step,))
-    with pytest.raises(DataError, match=r"no file .*none\.json: `path` names a file of questions"):
+    with pytest.raises(DataError, match=r"none\.json: no such file; `path` must be a file of questions"):
         pipeline.run(spec)
 
 

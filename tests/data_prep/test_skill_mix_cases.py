@@ -87,7 +87,7 @@ def test_any_text_is_a_signature_or_an_error_of_ours(text: str, language: Langua
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ({"args": [1], "expected": 1}, "1 arguments, and f takes 2 (xs, n)"),
+        ({"args": [1], "expected": 1}, "1 arguments, but f takes 2 (xs, n)"),
         ({"args": [[1], True], "expected": 1.0}, "n: true is not a value of type int"),
         ({"args": [[1, "a"], 1], "expected": 1.0}, 'xs[1]: "a" is not a value of type int'),
         ({"args": [[2**31], 1], "expected": 1.0}, "xs[0]: 2147483648 does not fit into int"),

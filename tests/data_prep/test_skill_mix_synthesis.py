@@ -260,7 +260,7 @@ def test_an_exercise_in_a_fence_amid_words_is_taken(tmp_path: Path) -> None:
     [
         (said({"cases": []}), "cases: List should have at least 1 item"),
         (said({"cases": [{"args": [[1], 1], "expected": 1}] * 9}), "1 usable cases with distinct arguments"),
-        (said({"cases": [{"args": [[1]], "expected": 1}]}), "cases[0]: 1 arguments, and over_"),
+        (said({"cases": [{"args": [[1]], "expected": 1}]}), "cases[0]: 1 arguments, but over_"),
         (said({"cases": [{"args": [["a"], 1], "expected": 1}]}), 'xs[0]: "a" is not a value of type int'),
         (said({"cases": [{"args": [[1], 1], "expected": 1, "raises": "any"}]}), 'either "expected" or "raises"'),
         (said("assert f([1], 1) == 1"), "it contains no JSON object"),

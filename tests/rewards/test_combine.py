@@ -201,7 +201,7 @@ def test_combined_rewards_combine_and_pickle() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({}, "'combine': mode sum needs more parts than 0"),
+        ({}, "'combine': mode sum needs more than 0 parts"),
         ({"parts": ["math"]}, "parts.0: Input should be a valid dictionary .*, not 'math'"),
         ({"parts": [{"params": {}}]}, "parts.0.reward: Field required"),
         ({"parts": [{"reward": "maths"}]}, "parts.0: unknown reward 'maths', did you mean 'math'"),
@@ -212,8 +212,8 @@ def test_combined_rewards_combine_and_pickle() -> None:
         ({"parts": [{"reward": "math", "scale": "z"}]}, "parts.0.scale: Input should be 'none', 'zscore' or 'minmax'"),
         ({"parts": [{"reward": "math", "clip": [2, 1]}]}, r"parts.0.clip: must be \[low, high\], not \(2, 1\)"),
         ({"parts": [{"reward": "math", "weight": float("nan")}]}, "weight: Input should be a finite number, not nan"),
-        ({"parts": [{"reward": "math"}, {"reward": "math"}]}, "two parts are called 'math'"),
-        ({"parts": [{"reward": "math"}], "mode": "gate"}, "mode gate needs more parts than 1"),
+        ({"parts": [{"reward": "math"}, {"reward": "math"}]}, "two parts are named 'math'"),
+        ({"parts": [{"reward": "math"}], "mode": "gate"}, "mode gate needs more than 1 parts"),
         ({"parts": [{"reward": "math"}], "mode": "max"}, "mode: Input should be 'sum', 'product' or 'gate', not 'max'"),
         ({"parts": [{"reward": "math", "weight": 2}], "mode": "product"}, "no meaning in a product"),
         ({"parts": [{"reward": "math", "scale": "zscore"}, {"reward": "format"}], "mode": "gate"}, "cannot be scaled"),

@@ -145,7 +145,7 @@ def test_bertscore_is_greedy_matching_and_needs_its_own_environment(tmp_path, vl
     command = [str(vllm_python), str(script), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
     assert done.stdout.strip() == "as by hand", done.stderr[-2000:]
-    assert "has 2 layers: set layer, not above that" in done.stderr
+    assert "has 2 layers: set layer to at most that" in done.stderr
     assert ScoreStep(ScoreParams(reward="bertscore")).env() == "vllm"
     with pytest.raises(rewards.RewardError, match="in the environment `vllm`"):
         rewards.load("bertscore").check_ready()

@@ -172,7 +172,7 @@ def test_a_slow_answer_is_cut_at_its_deadline(fault: Any) -> None:
     with RewardServer(lambda body: fault) as server:
         score = reward_for(server, timeout=0.3, retries=1).score(ROW, "2")
     assert (score.value, score.outcome, len(server.bodies)) == (0.0, "timeout", 2)
-    assert "no answer within 0.3 s (2 tries)" in score.details["problem"]
+    assert "no reply within 0.3 s (2 tries)" in score.details["problem"]
 
 
 @pytest.mark.parametrize("fault", [Status(500), Cut(), Raw(b"no"), Raw(b'{"data": []}')], ids=str)
@@ -301,7 +301,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytest.
     with pytest.raises(RewardError, match="no variable 'RM_KEY' with a key in printable ASCII") as caught:
         load("model", url="http://x", key_env="RM_KEY")
     assert "s3cr3t" not in str(caught.value)
-    with pytest.raises(RewardError, match="url holds a user name or password") as caught:
+    with pytest.raises(RewardError, match="url must not contain a user name or password") as caught:
         load("model", url="http://me:s3cr3t@x")
     assert "s3cr3t" not in str(caught.value)
 
@@ -341,8 +341,8 @@ def test_a_reply_without_end_is_cut() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({}, "give url"),
-        ({"path": "y"}, "'path' was removed: rewards are served over HTTP: start a server .* and give its `url`"),
+        ({}, "set url"),
+        ({"path": "y"}, "'path' was removed: reward models run on a server: start one .* and set `url`"),
         ({"url": "http://x", "tokenizer": "y"}, "'tokenizer' was removed: the server applies .* chat template"),
         ({"url": "127.0.0.1:8000"}, "is not an address"),
         ({"url": "http://x:port"}, "is not an address"),

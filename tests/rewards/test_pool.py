@@ -190,7 +190,7 @@ def test_without_landlock_the_other_mechanisms_are_active_and_the_lack_is_report
 ) -> None:
     monkeypatch.setattr(forkserver.restrict, "landlock_version", lambda: 0)  # a kernel before 5.13
     isolation = forkserver.Isolation(str(ROOT), 512)
-    assert isolation.problems == ["this kernel has no Landlock: a worker could read files"]
+    assert isolation.problems == ["this kernel has no Landlock: workers can read files"]
 
 
 def test_workers_that_cannot_start_say_why() -> None:
@@ -255,7 +255,7 @@ def test_several_requests_at_once_fail_one_by_one(hostile: Pool) -> None:
     assert problems == [
         "no reply within 0.3 s of CPU time",
         "the worker failed: KeyError: 'missing'",
-        "two workers died on this request",
+        "this request killed two workers",
     ]
 
 

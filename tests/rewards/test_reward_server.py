@@ -85,8 +85,8 @@ def test_the_richer_contract(math_server: Running) -> None:
         ("/score", {"ids": [True], "completions": ["x"]}, 400, "ids.0"),
         ("/score", {"ids": ["a"], "rows": [{}], "completions": ["x"]}, 400, "give rows or ids, not both"),
         ("/score", {"ids": ["a"], "completions": [5]}, 400, "completions.0: Input should be a valid list"),
-        ("/nothing", None, 404, "there is POST /get_reward"),
-        ("/score/", {"ids": ["a"], "completions": ["x"]}, 404, "there is POST /get_reward"),
+        ("/nothing", None, 404, "available: POST /get_reward"),
+        ("/score/", {"ids": ["a"], "completions": ["x"]}, 404, "available: POST /get_reward"),
     ],
 )
 def test_malformed_requests_are_one_line(math_server: Running, path: str, body: Any, status: int, message: str) -> None:
@@ -160,7 +160,7 @@ def test_a_full_queue_is_503_with_retry_after(tmp_path: Path) -> None:
         assert sorted(status for status, _, _ in answers) == [200, 200, 503, 503, 503, 503]
         refused = next(answer for answer in answers if answer[0] == 503)
         assert refused[2]["retry-after"] == "1"
-        assert "2 requests are waiting or graded already" in refused[1]["error"]
+        assert "2 requests are already waiting or being graded" in refused[1]["error"]
         assert running.ask("/score", single("x"))[0] == 200  # and there is room again
 
 
@@ -196,7 +196,7 @@ def test_grace_is_an_end(tmp_path: Path) -> None:
             time.sleep(0.01)
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(10) == 1
-        assert job.result()[:2] == (503, {"error": "the server stopped before this was graded"})
+        assert job.result()[:2] == (503, {"error": "the server stopped before the request was graded"})
 
 
 def test_too_many_errors_turn_every_answer_into_a_reason(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_port_in_use_is_one_line() -> None:
 
 
 def test_one_prompt_with_two_golds_is_refused() -> None:
-    with pytest.raises(RewardError, match="row 2 has the prompt of an earlier row and another reference answer"):
+    with pytest.raises(RewardError, match="row 2 has the prompt of an earlier row but another reference answer"):
         Prompts([ROWS[0], {**ROWS[0], "answer": "5"}])
     assert len(Prompts([ROWS[0], ROWS[0]])) == 1
 

@@ -104,7 +104,7 @@ def test_what_is_not_http_is_refused_and_counted(server: Running, request_bytes:
 def test_wrong_methods_and_paths_name_the_right_ones(server: Running, method: str, path: str) -> None:
     answer = httpx2.request(method, server.url + path, trust_env=False)
     assert answer.status_code in (404, 405)
-    assert f"no {method} {path}: there is POST /get_reward" in answer.json()["error"]
+    assert f"no {method} {path}: available: POST /get_reward" in answer.json()["error"]
 
 
 def test_the_body_of_a_get_is_not_the_next_request(server: Running) -> None:
@@ -167,7 +167,7 @@ def test_all_bodies_together_are_bounded(tmp_path: Path) -> None:
                 time.sleep(0.01)
             status, answer, headers = running.ask("/score", b" " * (3 << 20))
             assert (status, headers["retry-after"]) == (503, "1")
-            assert "hold more than 4194304 bytes" in answer["error"]
+            assert "exceed 4194304 bytes" in answer["error"]
             assert running.ask("/score", b" " * (1 << 19))[0] == 400
         while running.metric("rewards_body_bytes"):
             time.sleep(0.01)
@@ -271,7 +271,7 @@ def test_more_connections_than_allowed_get_503(tmp_path: Path) -> None:
         assert b"200 OK" in clients[0].recv(1000)
         answer = running.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert status_lines(answer) == ["503"]
-        assert "there are 10 connections already" in answer
+        assert "the limit of 10 connections is reached" in answer
         for client in clients:
             client.close()
         time.sleep(0.2)

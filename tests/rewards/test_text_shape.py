@@ -54,7 +54,7 @@ def test_tokens_that_were_not_counted_are_an_error(meta: object) -> None:
 def test_length_counts_what_is_in_the_tags() -> None:
     score = rewards.load("length", unit="words").score({}, "<think>a b c</think><answer>d e</answer>")
     assert score.details == {"length": 2, "unit": "words"}
-    with pytest.raises(rewards.RewardError, match="low is 600, above high, which is 512"):
+    with pytest.raises(rewards.RewardError, match="low 600 is above high 512"):
         rewards.load("length", low=600)
 
 

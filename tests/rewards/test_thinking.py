@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rewards import RewardError
 from rewards.thinking import PRESETS, Parsed, Thinking, thinking
 
-MARKS = sorted({mark for preset in PRESETS.values() for mark in preset.marks})
+MARKS = sorted({mark for preset in PRESETS.values() for mark in preset.tags})
 # Text with marks, halves of marks and white space of every kind in it.
 PIECES = st.sampled_from(
     [*MARKS, *(mark[:-1] for mark in MARKS), *(mark[1:] for mark in MARKS), "<", ">", "\n", " ", "2"]
@@ -44,15 +44,15 @@ def test_text_without_marks_always_renders(form: Thinking, thought: str, answer:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_mark_inside_either_part_is_refused(name: str) -> None:
     form = PRESETS[name]
-    for mark in form.marks:
-        with pytest.raises(RewardError, match="holds the mark"):
+    for mark in form.tags:
+        with pytest.raises(RewardError, match="contains the tag"):
             form.render("2 and 2" if form.close else "", f"so {mark} 4")
         if form.close:
-            with pytest.raises(RewardError, match="holds the mark"):
+            with pytest.raises(RewardError, match="contains the tag"):
                 form.render(f"so {mark}", "4")
     with pytest.raises(RewardError, match="the answer is empty"):
         form.render("", " \n")
-    with pytest.raises(RewardError, match="the thought is empty" if form.close else "has no place for a thought"):
+    with pytest.raises(RewardError, match="the thought is empty" if form.close else "has no thought"):
         form.render("" if form.close else "2 and 2", "4")
 
 
@@ -173,13 +173,13 @@ def test_a_prefilled_mark_stands_in_the_prompt_only() -> None:
     [
         ("thnk", "did you mean 'think'"),
         ({"preset": "zzz"}, "unknown thinking format 'zzz'"),
-        ({"open": "<t>"}, "no closing one"),
+        ({"open": "<t>"}, "open needs close"),
         ({"clse": "<t>"}, "did you mean 'close'"),
         ({"preset": "think", "prefilled": 1}, "prefilled: Input should be a valid boolean"),
         ({"close": "</t>", "at": "middle"}, "at: Input should be 'first' or 'last'"),
         ({"open": "<t>", "close": "x<t>"}, "is part of another"),
-        ({"open": "<t>", "close": "<t>"}, "stands twice"),
-        ({"open": "<t>\n", "close": "</t>"}, "white space around it"),
+        ({"open": "<t>", "close": "<t>"}, "is repeated or part of another"),
+        ({"open": "<t>\n", "close": "</t>"}, "surrounding white space"),
         ({"preset": "think", "inner": "--"}, "must be white space"),
         ('{"close": ', "is not JSON"),
     ],

@@ -127,7 +127,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ({"reward": "math", "group_sizes": 8}, "unknown parameter 'group_sizes', did you mean 'group_size'"),
         ({"reward": "math", "max_errors": 2}, "max_errors: Input should be less than or equal to 1, not 2"),
         ({"reward": "math", "deadline": "soon"}, "deadline: Input should be a valid number, not 'soon'"),
-        ({"reward": "math", "acc": "math"}, "acc names no part 'math'"),
+        ({"reward": "math", "acc": "math"}, "acc: no part 'math'"),
         ({"config": "/no/such.json"}, "No such file"),
     ],
 )
@@ -274,13 +274,13 @@ def test_a_sample_without_a_group_is_an_error_at_once() -> None:
     async def many() -> list[dict[str, Any]]:
         return await asyncio.gather(*(main(**length, group_size=2) for _ in range(60)))
 
-    with pytest.raises(TooManyFailures, match=r"the last: the row has no group, meta.prompt_id, id or prompt"):
+    with pytest.raises(TooManyFailures, match=r"the last: the row has none of group, meta.prompt_id, id, prompt"):
         asyncio.run(many())
 
 
 def test_a_grouped_reward_refuses_to_be_asked_one_by_one() -> None:
     with RewardServer() as server:
-        with pytest.raises(RewardError, match="name compute_score_async"):
+        with pytest.raises(RewardError, match="use compute_score_async"):
             sync("x", **group_kwargs(server.url))
         with pytest.raises(RewardError, match="set group_size"):
             asyncio.run(compute_score_async("s", "x", None, {}, **group_kwargs(server.url)))

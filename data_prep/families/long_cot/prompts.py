@@ -12,7 +12,7 @@ from typing import ClassVar
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from rewards.thinking import PRESETS
 
-MARKS = sorted({mark for preset in PRESETS.values() for mark in preset.marks})
+MARKS = sorted({mark for preset in PRESETS.values() for mark in preset.tags})
 
 
 class ChatPromptsParams(Params):

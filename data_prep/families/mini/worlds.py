@@ -73,7 +73,7 @@ class World(BaseModel):
         """Training text of the tokenizer, without the chat roles."""
         rows = [row for chain in self.chains for row in self.rows(self.tokenizer, "train", 0, chain)]
         own = [text for row in rows for text in (row["prompt"][0]["content"], row["completion"])]
-        marks = thinking(self.marks_of).marks if self.marks_of else ()
+        marks = thinking(self.marks_of).tags if self.marks_of else ()
         return [*own, *(self.also.texts() if self.also else ()), *(len(rows) * marks)]
 
 

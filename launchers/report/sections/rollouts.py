@@ -83,7 +83,7 @@ def curves(run: Results) -> list[tuple[str, str, Curves]]:
     malformed: Curves = {"malformed": []}
     rewards: Curves = {"well-formed": [], "malformed": []}
     for step, rows in scored(run, MEASURED):
-        parsed = [form.parse(without_end_token(str(row.get("output", "")), form.marks)) for row in rows]
+        parsed = [form.parse(without_end_token(str(row.get("output", "")), form.tags)) for row in rows]
         for part, points in lengths.items():
             points.append((step, fmean(len(getattr(each, part)) for each in parsed)))
         broken = [bool(part.problems) for part in parsed]
