@@ -181,6 +181,7 @@ def test_prepare_takes_the_originals_options_and_writes_its_columns(tmp_path, ca
     assert "dropped 3: no user turn at the end" in out.err
     assert "dropped 1: duplicate prompt" in out.err
     assert "dropped 1: neither instruction nor messages" in out.err
+    assert "num_examples" not in out.err
     train, held_out = (pq.read_table(path).to_pylist() for path in out.out.split())
     assert (len(train), len(held_out)) == (10, 3)
     assert set(train[0]) == {"data_source", "prompt", "ability", "reward_model", "extra_info"}
@@ -189,6 +190,9 @@ def test_prepare_takes_the_originals_options_and_writes_its_columns(tmp_path, ca
     again = [path.read_bytes() for path in sorted((tmp_path / "data").iterdir())]
     assert main(words) == 0
     assert [path.read_bytes() for path in sorted((tmp_path / "data").iterdir())] == again
+    capsys.readouterr()
+    assert main([*words, "--num_examples", "4"]) == 0
+    assert "dropped 6: beyond num_examples" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--num_validation_examples", "--num_examples"])

@@ -64,7 +64,8 @@ def command(request: Request, progress: Progress) -> str:
             f"{request.input_json}: {len(rows)} usable prompts, all needed for validation: "
             f"lower --num_validation_examples ({request.num_validation_examples})"
         )
-    for reason, count in drops.most_common():
+    drops["beyond num_examples"] = len(rows) - len(held_out) - len(train)
+    for reason, count in (+drops).most_common():
         print(f"dropped {count:,}: {reason}", file=sys.stderr)
     return "\n".join(str(_write(request, split, part)) for split, part in (("train", train), ("val", held_out)))
 
