@@ -44,7 +44,8 @@ def faults(resolved: Resolved, machines: Hardware, trains: bool = True) -> Itera
 
 def judged_tasks(resolved: Resolved) -> list[str]:
     """The benchmarks whose answers a reward model scores, and the second judge with it."""
-    return [name for name in harnesses.ours(resolved.recipe.eval) if tasks.read(name).reward.name == "model"]
+    known = [name for name in harnesses.ours(resolved.recipe.eval) if name in tasks.names()]  # others are faults
+    return [name for name in known if tasks.read(name).reward.name == "model"]
 
 
 def _faults(resolved: Resolved, machines: Hardware, name: str, given: RewardModel) -> Iterator[Fault]:

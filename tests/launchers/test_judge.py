@@ -68,6 +68,12 @@ def test_a_judge_without_samples_to_judge_is_refused(repo: Repo) -> None:
         assert "second_judge: scores validation samples of online RL whose benchmark's reward is `model`" in done.stderr
 
 
+def test_an_unknown_benchmark_hides_no_other_fault() -> None:
+    settings = parse_settings(["eval.tasks=[wildchat_if_val, nosuch]", "rollout.samples=1"])
+    _, faults = preflight.check(compose.resolve("long_cot/grpo_llama_base_think", Overrides(None, tuple(settings))))
+    assert {fault.key for fault in faults} == {"eval.tasks.1", "rollout.samples", "train.global_batch"}
+
+
 V2, V02 = "Skywork/Skywork-Reward-V2-Llama-3.1-8B", "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2"
 
 
