@@ -25,7 +25,7 @@ from launchers.recipe import compose, models
 from launchers.recipe.compose import Overrides, Resolved, patched
 from launchers.recipe.schema import OURS, Recipe
 from launchers.targets.slurm import load_site
-from rewards.thinking import thinking
+from rewards.thinking import PRESETS, thinking
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 Found = Iterator[tuple[str, str]]  # a key, and what is wrong with it
@@ -40,7 +40,8 @@ def check(resolved: Resolved, trains: bool = True) -> tuple[Resolved, list[Fault
     except UserError as error:
         faults.extend(error.faults)
     recipe = resolved.recipe
-    faults += [*_lineage(resolved), *_placed(resolved, (*_evaluation(resolved), *_revision(resolved)))]
+    of_keys = (*_evaluation(resolved), *_zero(resolved), *_revision(resolved))
+    faults += [*_lineage(resolved), *_placed(resolved, of_keys)]
     faults += _caught(resolved, lambda: load_site(recipe.site, resolved.where("site")))
     try:
         machines = hardware.load(recipe.hardware, resolved.where("hardware"))
@@ -137,6 +138,21 @@ def _revision(resolved: Resolved) -> Found:
     elif revision and COMMIT.fullmatch(revision) and (others := compose.models_at(revision)) and model not in others:
         other = ", ".join(map(repr, sorted(others)))
         yield "revision", f"{revision} is a revision of {other}, not of {model!r}: set it to null"
+
+
+def _zero(resolved: Resolved) -> Found:
+    """A zero model's template asks for one format, which the rewards must read, and is given to no trained model."""
+    zero, format = resolved.recipe.zero, resolved.recipe.thinking or "none"
+    if zero is None:
+        return
+    if resolved.begins_with:
+        yield "zero", f"prompts a base model, and the recipe begins with {resolved.begins_with}: set model_of to null"
+    try:
+        fits = thinking(format).marks == PRESETS[zero].marks
+    except rewards.RewardError:
+        return  # an unknown format, which is a fault of its own
+    if not fits:
+        yield "thinking", f"{format!r} is not what the template of zero: {zero} asks the model for: set it to {zero}"
 
 
 def _lengths(recipe: Recipe) -> Found:

@@ -108,12 +108,20 @@ def test_one_word_swaps_the_format_of_data_reward_and_evaluation(name: str) -> N
     for scale in (None, "mini") if compose.scales_of(f"long_cot/{name}") else (None,):
         given = Overrides(scale, tuple(parse_settings(["thinking=answer_tags"])))
         resolved, faults = preflight.check(compose.resolve(f"long_cot/{name}", given))
-        assert faults == []
+        assert [fault.key for fault in faults] == (["thinking"] if resolved.recipe.zero else [])
         made = plan.build(resolved, Path("/run"))
         texts = [spec.model_dump_json() for spec in made.specs.values()]
         texts += [text for path, text in directory.files(made).items() if path.endswith(("reward.json", "judge.json"))]
         formats = {match[1] for text in texts for match in FORMAT.finditer(text)}
         assert formats == {"answer_tags"}
+
+
+def test_a_zero_model_begins_with_no_trained_one_and_is_read_in_its_own_format() -> None:
+    """A format that the template does not ask for makes every completion malformed."""
+    given = Overrides(settings=tuple(parse_settings(["zero=zero"])))
+    _, faults = preflight.check(compose.resolve("long_cot/grpo_llama_base_think", given))
+    assert [fault.key for fault in faults] == ["zero", "thinking"]
+    assert "set it to zero" in faults[1].message
 
 
 @pytest.mark.parametrize("name", SFT)
