@@ -22,7 +22,7 @@ def files(job: Job) -> dict[str, str]:
         "model": recipe.model, "online": is_online(recipe),
         "max_length": recipe.train.max_length, "limit": recipe.limits.thoughts,
         "thinking": marks and {"name": marks.name, "open": marks.open, "close": marks.close,
-                               "prefilled": marks.prefilled},
+                               "prefilled": marks.prefilled, "marks": marks.marks},
         "systems": sorted({(tasks.PROMPTS / f"{name}.txt").read_text().strip() if name else "" for name in named}),
     }  # fmt: skip
     return {f"{job.output}/{SETTINGS}": json.dumps(settings, indent=1, ensure_ascii=False) + "\n"}

@@ -182,10 +182,12 @@ class Inspection:
             if row.part != "rejected" and "</think>" in answer:
                 self._note("thinking")
         elif thinking["close"]:
-            opened = thinking["prefilled"] or not thinking["open"] or thinking["open"] in answer
-            if not (opened and thinking["close"] in answer):
+            marks = thinking["marks"][1:] if thinking["prefilled"] else thinking["marks"]
+            places = [answer.find(mark) for mark in marks]
+            repeated = any(answer.count(mark) > 1 for mark in thinking["marks"])
+            if repeated or -1 in places or places != sorted(places):
                 if row.part != "rejected":  # a rejected answer may be malformed
-                    self.problems["unformatted"].append(row.name)
+                    self.problems["unformatted"].append(f"{row.name}, {answer[:_HEAD]!r},")
             elif cut is not None and _bare(thinking["close"]) not in cut:
                 self.problems["thoughts"].append(row.name)
 

@@ -27,6 +27,7 @@ from launchers.run import directory as rundir
 from launchers.run import summary
 from launchers.run.directory import Run
 from launchers.targets import local
+from rewards.thinking import PRESETS
 from tests.conftest import REPO
 from tests.launchers.test_report import Outline
 
@@ -183,7 +184,7 @@ class Case:
     rows: Sequence[dict[str, Any]] = field(default_factory=lambda: ROWS)
 
 
-THINK = {"name": "think", "open": "<think>", "close": "</think>", "prefilled": False}
+THINK = {"name": "think", "open": "<think>", "close": "</think>", "prefilled": False, "marks": ["<think>", "</think>"]}
 PREFILLED = {**THINK, "name": "think_prefilled", "prefilled": True}
 THOUGHTS = [{**row, "completion": f"<think>\nI list them.\n</think>\n\n{row['completion']}"} for row in ROWS]
 ASKED = [{**row, "prompt": [{"role": "system", "content": "Answer in a box."}, *row["prompt"]]} for row in ROWS]
@@ -380,10 +381,29 @@ def test_the_rejected_side_counts_where_it_is_truncated_or_equal() -> None:
         assert any(fault in line for line in found.faults()), found.faults()
 
 
-def test_data_without_the_recipes_thinking_format_are_refused() -> None:
-    found = Inspection({**TOLD, "thinking": THINK}, "t", VOCABULARY, 1)
-    found.add(0, CHAT, _row(PROMPT, ANSWER))
-    assert "lack the marks of thinking format 'think'" in found.faults()[0]
+@pytest.mark.parametrize(
+    ("format", "answer", "fits"),
+    [
+        ("think", "<think>6 x 7</think>42", True),
+        ("think", "It is 42.", False),
+        ("think", "</think>42<think>6 x 7", False),
+        ("think", "<think>6<think> x 7</think>42", False),
+        ("think", "<think>6 x 7</think>42</think>", False),
+        ("think_prefilled", "6 x 7</think>42", True),
+        ("think_prefilled", "<think>6 x 7", False),
+        ("zero", "<think>6 x 7</think><response>42</response>", True),
+        ("zero", "<think>6 x 7</think>42", False),
+        ("zero", "<response>42</response><think>6 x 7</think>", False),
+    ],
+)
+def test_data_without_the_recipes_thinking_format_are_refused(format: str, answer: str, fits: bool) -> None:
+    marks = PRESETS[format]
+    told = {**marks.model_dump(include={"name", "open", "close", "prefilled"}), "marks": marks.marks}
+    found = Inspection({**TOLD, "thinking": told, "max_length": 500}, "t", VOCABULARY, 1)
+    found.add(0, [CHAT[0], {"role": "assistant", "content": answer}], _row(PROMPT, [*_letters(answer), 2]))
+    faults = [fault for fault in found.faults() if f"lack the marks of thinking format {format!r}" in fault]
+    assert len(faults) == (not fits)
+    assert fits or f"row 1, {answer[:40]!r}," in faults[0]
 
 
 def test_a_chat_template_that_drops_the_thought_or_opens_one_is_refused() -> None:
