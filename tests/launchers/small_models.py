@@ -34,6 +34,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "config": "MistralConfig", "special": ["<unk>", "<s>", "</s>"],
     },
 }  # fmt: skip
+# Base models end a text with another token than a turn, and Llama's has no chat template.
+FAMILIES["llama3-base"] = {**FAMILIES["llama3"], "eos": "<|end_of_text|>", "template": None}
+FAMILIES["qwen2.5-base"] = {**FAMILIES["qwen2.5"], "eos": "<|endoftext|>"}
 
 
 def tokenizer(family: dict[str, Any]) -> Any:
@@ -77,7 +80,7 @@ def build(folder: Path, family: dict[str, Any]) -> None:
     said = {
         "tokenizer_class": family["class"], "bos_token": family["bos"], "eos_token": family["eos"],
         "pad_token": family.get("pad"), "unk_token": None if family["bytes"] else "<unk>",
-        "chat_template": (TEMPLATES / f"{family['template']}.jinja").read_text(),
+        "chat_template": family["template"] and (TEMPLATES / f"{family['template']}.jinja").read_text(),
         "model_max_length": 512, "clean_up_tokenization_spaces": False,
     }  # fmt: skip
     (folder / "tokenizer_config.json").write_text(

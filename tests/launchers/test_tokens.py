@@ -140,6 +140,33 @@ def test_every_trainer_takes_a_step_with_every_family(
 ) -> None:
     steps = [*STEP, *(ONLINE if trainer == "verl" else ["eval=null"])]
     run = made(tmp_path / "runs", trainer, small_models / family, rows_file(tmp_path), *steps)
+    output = trained(run)
+    assert run.plan.backend.finished(output)
+    progress = run.plan.backend.progress(output)
+    assert progress is not None
+    assert (progress.done, progress.planned) == (1, 1)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("family", "template", "end"), [("llama3-base", "llama3", "<|eot_id|>"), ("qwen2.5-base", "qwen", "<|im_end|>")]
+)
+def test_a_trained_base_model_ends_its_turns(
+    tmp_path: Path, small_models: Path, family: str, template: str, end: str
+) -> None:
+    """LlamaFactory #7454, Qwen3 #927: a base model's own end token stayed, and chats went on without end."""
+    steps = (*STEP, "eval=null", f"native.template={template}")
+    folder = trained(made(tmp_path, "llamafactory", small_models / family, rows_file(tmp_path), *steps))
+    ids = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    said = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("tokenizer_config", "config")}
+    assert (said["tokenizer_config"]["eos_token"], said["config"]["eos_token_id"]) == (end, ids[end])
+    assert ids[end] in json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
+    assert end in (folder / "chat_template.jinja").read_text()
+
+
+def trained(run: Run) -> Path:
+    """The folder of a run's training, once each of its commands has succeeded."""
     job, backend = run.plan.main, run.plan.backend
     environ = {**os.environ, **local.environ(run.plan), "HF_HUB_OFFLINE": "1"}
     for command in backend.commands(job):
@@ -150,10 +177,7 @@ def test_every_trainer_takes_a_step_with_every_family(
         ]  # fmt: skip
         done = subprocess.run(words, env={**environ, **dict(command.environ)}, cwd=REPO, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert backend.finished(run.path / job.output)
-    progress = backend.progress(run.path / job.output)
-    assert progress is not None
-    assert (progress.done, progress.planned) == (1, 1)
+    return run.path / job.output
 
 
 def test_a_foreign_template_is_refused_by_its_tokens(tmp_path: Path, small_models: Path) -> None:
