@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -88,8 +88,16 @@ def _add(parser: argparse.ArgumentParser, model: type[Options]) -> None:
             how["action"] = "store_true"
         elif get_origin(field.annotation) is tuple:
             how["nargs"] = "*"
+        elif choices := _choices(field.annotation):
+            how["metavar"] = f"{{{','.join(map(str, choices))}}}"
         flags = dict.fromkeys([str(extra.get("flag", f"--{name}")), f"--{name}", f"--{name.replace('_', '-')}"])
         parser.add_argument(*flags, dest=name, required=field.is_required(), **how)
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """The values of a Literal, also of one that may be None."""
+    kinds = (annotation, *get_args(annotation))
+    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
 
 def _checked(model: type[Options], given: Mapping[str, Any]) -> Options:

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, NonNegativeInt
 
 from data_prep.core.rows import META_OF_A_COMPLETION, OF_A_COMPLETION, prompt_of, without
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
@@ -38,10 +40,19 @@ class AddReference(Step):
                 yield {**without_sample(row), "references": [*row.get("references", []), row["completion"]]}
 
 
+def _distinct(indices: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(indices)) < len(indices):
+        raise ValueError("an index is given twice")
+    return indices
+
+
+Indices = Annotated[tuple[NonNegativeInt, ...], AfterValidator(_distinct)]  # of references; empty: all of them
+
+
 class ReferencesSftParams(Params):
     """only: indices of the references to use (default: all, as in the original)."""
 
-    only: tuple[int, ...] = ()
+    only: Indices = ()
 
 
 class ReferencesSft(Step[ReferencesSftParams]):
@@ -56,7 +67,7 @@ class ReferencesSft(Step[ReferencesSftParams]):
         for row in map(without_sample, rows):
             references = row.pop("references")
             for place in self.params.only or range(len(references)):
-                if not 0 <= place < len(references):
+                if place >= len(references):
                     yield Drop("no such reference", row["id"], f"index {place}, {len(references)} references", bad=True)
                 else:
                     yield {**row, "id": f"{row['id']}_{place}", "completion": references[place]}

@@ -21,6 +21,7 @@ from data_prep.families.bleuberi.__main__ import main
 from data_prep.families.bleuberi.pool import Pool, PoolParams
 from data_prep.inference.vllm.reward_check import PAIRS
 from data_prep.steps.choose import Choose, ChooseParams, length_label
+from data_prep.steps.references import ReferencesSftParams
 from launchers.recipe import compose
 from tests.fakes.reward_server import RewardServer
 
@@ -258,6 +259,9 @@ OPTIONS = {
     "no metric": (["--num_examples", "2"], "selection_mode hard needs both --model and --metric"),
     "random without a number": (["--selection_mode", "random"], "needs --num_examples"),
     "rm without a server": (["--metric", "rm", "--model", "m/x"], "give its --reward_model_url"),
+    "no example": (["--num_examples", "0"], "--num_examples: Input should be greater than or equal to 1"),
+    "a seed below 0": (["--seed", "-1"], "--seed: Input should be greater than or equal to 0"),
+    "no token": (["--inference_max_new_tokens", "0"], "--inference_max_new_tokens: Input should be greater"),
     "no such folder": (
         ["--hf_dataset_path", "./no", "--selection_mode", "random", "--num_examples", "1"],
         "neither here nor a data set",
@@ -273,6 +277,32 @@ def test_a_wrong_option_is_one_line(tmp_path, case):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert said in done.stderr
+
+
+def test_the_help_lists_what_may_be_chosen(capsys):
+    with pytest.raises(SystemExit):
+        main(["grpo", "--help"])
+    shown = capsys.readouterr().out
+    assert "--selection_mode {random,easy,medium,hard}" in shown
+    assert "--metric {bleu,rouge,bleu_rouge_f1,rm,bertscore}" in shown
+
+
+def test_the_encoder_of_bertscore_is_looked_for_before_anything_is_generated(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    words = ["--hf_dataset_path", str(pool(tmp_path)), "--cache", str(tmp_path / "cache"), "--model", "no/such"]
+    assert main(["grpo", *words, "--metric", "bertscore"]) == 2
+    said = capfd.readouterr().err
+    assert "encoder 'distilbert/distilbert-base-uncased'" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_reference_that_is_named_twice_would_make_two_rows_of_one_name(tmp_path, capsys):
+    assert main(["sft", "--input_data_path", str(tmp_path), "--references", "1", "0", "1"]) == 2
+    assert "--references: an index is given twice" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="an index is given twice"):
+        ReferencesSftParams(only=(0, 0))
 
 
 def test_a_completion_becomes_a_reference_and_references_become_rows(tmp_path):
@@ -314,7 +344,7 @@ def test_the_reward_models_server_is_compared_with_transformers(tmp_path, capfd,
         assert main(["grpo", *words, *served]) == 2
         assert "conversation 1 has 9 tokens for the server and" in capfd.readouterr().err
         given = {"metric": "rm", "model": "no/such", "reward_model": model, "reward_model_url": server.url}
-        build._check_server(build.Request(**given, reward_model_elsewhere=True))
+        build._check_reward(build.Request(**given, reward_model_elsewhere=True))
 
 
 def test_a_blank_answer_is_below_any_value_of_a_reward_model():
@@ -353,8 +383,8 @@ def test_the_card_says_who_is_chosen_by_length_alone(tmp_path):
     spec = request.spec()
     spec = spec.model_copy(update={"steps": spec.steps[2:]})
     by_length = "Without BLEU's brevity penalty 100.0 % of the chosen would not be among the lowest."
-    easy = request.model_copy(update={"selection_mode": "easy"})
-    assert by_length not in build._card(easy, spec, folders, tmp_path)
+    for other in ({"selection_mode": "easy"}, {"guarded": True}):  # whose chosen are not the lowest anyway
+        assert by_length not in build._card(request.model_copy(update=other), spec, folders, tmp_path)
     card = build._card(request, spec, folders, tmp_path)
     for said in (
         "| answer of similar length | 66.7 | 0.0 |",

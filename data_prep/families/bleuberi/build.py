@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, model_validator
 
 import rewards
 from data_prep.core import pipeline
@@ -29,7 +30,9 @@ from data_prep.evaluation.agreement import FLOOR
 from data_prep.families.bleuberi.pool import messages_of
 from data_prep.inference.apart import chain, environment, run_chain
 from data_prep.inference.vllm import reward_check
+from data_prep.sources.tasks import ROOT
 from data_prep.steps.choose import length_label
+from data_prep.steps.references import Indices
 from data_prep.steps.score import FAULTY
 from data_prep.writers.huggingface import card
 
@@ -43,6 +46,9 @@ METRICS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 ANSWERED = "required unless selection_mode is random"
 HISTOGRAM = "scores.png"
+ENCODER = """import rewards, sys
+try: rewards.load('bertscore').check_ready()
+except rewards.RewardError as error: sys.exit(str(error))"""
 MADE = "made.json"  # in a data set: a hash of its rows
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 Records = Callable[[], Iterator[dict[str, Any]]]
@@ -55,12 +61,12 @@ class Request(Options):
     hf_dataset_path: str = Field("yapeichang/BLEUBERI-Tulu3-50k", description="Hub id, folder or file")
     ref_models: tuple[str, ...] = Field(("gold",), min_length=1, description="models whose answers are the references")
     selection_mode: Literal["random", "easy", "medium", "hard"] = "hard"
-    num_examples: int | None = Field(None, description="number to select; by default all, highest score first")
+    num_examples: int | None = Field(None, ge=1, description="number to select; by default all, highest score first")
     metric: Literal["bleu", "rouge", "bleu_rouge_f1", "rm", "bertscore"] | None = Field(None, description=ANSWERED)
     model: str | None = Field(None, description=f"model whose answers are scored; {ANSWERED}")
     chat_template: str | None = Field(None, description="Jinja file, for a model whose tokenizer has no template")
-    inference_max_new_tokens: int = Field(512, description="token limit of an answer")
-    seed: int = Field(42, description="seed of sampling and of a random selection")
+    inference_max_new_tokens: int = Field(512, ge=1, description="token limit of an answer")
+    seed: int = Field(42, ge=0, lt=2**32, description="seed of sampling and of a random selection")
     output_dir: Path = Field(Path("../data"), description="<output_dir>/data_grpo/<name>")
     output_dataset_name: str | None = Field(None, description="by default derived from the options, as in the original")
     guarded: bool = Field(False, description="skip prompts that are hard only by their length (choose.py)")
@@ -132,7 +138,7 @@ def grpo(request: Request, progress: Progress) -> str:
     """Run the pipeline (resuming) and save its rows. Raises DataError."""
     spec, column = request.spec(), request.column
     if any(step.name == "scores" and step.state != "done" for step in pipeline.plan(spec)):
-        _check_server(request)  # before hours of sampling
+        _check_reward(request)  # before hours of sampling
     folders = run_chain(spec, progress)
     chosen = read_manifest(folders["choice"])
     assert chosen is not None
@@ -149,8 +155,13 @@ def grpo(request: Request, progress: Progress) -> str:
     return str(output)
 
 
-def _check_server(request: Request) -> None:
-    """Raises RewardError or DataError unless metric rm's server serves the model and agrees with transformers."""
+def _check_reward(request: Request) -> None:
+    """Raises RewardError or DataError unless bertscore's encoder is available, or metric rm's server serves the model
+    and agrees with transformers."""
+    if request.metric == "bertscore":
+        done = subprocess.run([environment("vllm"), "-c", ENCODER], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise DataError(done.stderr.strip().splitlines()[-1])
     if request.metric == "rm" and request.reward_model_url:
         url = request.reward_model_url
         rewards.load("model", url=url, model=request.reward_model).check_ready()
@@ -162,7 +173,7 @@ class SftRequest(Options):
 
     input_data_path: Path = Field(description="a data set that grpo saved")
     output_dir: Path = Field(Path("../data"), description="<output_dir>/data_sft/<name>_SFT")
-    references: tuple[NonNegativeInt, ...] = Field((), description="indices of the references to use; by default all")
+    references: Indices = Field((), description="indices of the references to use; by default all")
 
 
 def sft(request: SftRequest, progress: Progress) -> str:
@@ -247,7 +258,7 @@ def _card(request: Request, spec: Spec, folders: dict[str, Path], output: Path) 
     done = [(step.name, read_manifest(folders[step.name]), json.dumps(step.params, default=str)) for step in spec.steps]
     facts = {"request": request, "steps": done, "counts_line": counts_line, "histogram": HISTOGRAM, "lengths": None}
     if "scores" in folders:
-        facts["lengths"] = _lengths(folders, request.selection_mode)
+        facts["lengths"] = _lengths(folders, request.selection_mode == "hard" and not request.guarded)
         _histogram(output / HISTOGRAM, folders, request.metric or "")
     return card("bleuberi.md.j2", facts)
 
@@ -267,10 +278,10 @@ def _histogram(path: Path, folders: dict[str, Path], metric: str) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _lengths(folders: dict[str, Path], mode: str) -> dict[str, Any]:
+def _lengths(folders: dict[str, Path], lowest_chosen: bool) -> dict[str, Any]:
     """Shares of length classes in the pool and among the chosen rows, in percent; for the card.
 
-    For mode hard with BLEU, also the share of rows chosen only because of the brevity penalty.
+    If the rows with the lowest BLEU were chosen, also the share chosen only because of the brevity penalty.
     """
     pool: Counter[str] = Counter()
     unpenalised: dict[str, float] = {}
@@ -280,7 +291,7 @@ def _lengths(folders: dict[str, Path], mode: str) -> dict[str, Any]:
             unpenalised[row["meta"]["prompt_id"]] = row["score"] / penalty
     chosen = {row["id"]: row["meta"]["length"] for row in pipeline.read_rows(folders["choice"])}
     picked, penalised = Counter(chosen.values()), None
-    if unpenalised and mode == "hard":
+    if unpenalised and lowest_chosen:
         lowest = set(sorted(unpenalised, key=unpenalised.__getitem__)[: len(chosen)])
         penalised = 100 * sum(name in unpenalised and name not in lowest for name in chosen) / len(chosen)
     classes = [(label, count / pool.total(), picked[label] / picked.total()) for label, count in pool.most_common()]
