@@ -12,7 +12,7 @@ from data_prep.core.files import locked, size_text
 from data_prep.core.totals import REPLIES
 from data_prep.errors import DataError
 
-BESIDE = (REPLIES, "scores", "downloads", "contents")  # folders of the cache that hold no step
+SHARED = (REPLIES, "scores", "downloads", "contents")  # folders of the cache that hold no step
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def entries(cache: Path) -> list[Entry]:
 
 def _entry(path: Path) -> Entry:
     files = [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
-    kind = path.name if path.name in BESIDE else path.name.rpartition("-")[0]
+    kind = path.name if path.name in SHARED else path.name.rpartition("-")[0]
     lock = path / "lock"
     used = (lock if lock.exists() else path).stat().st_mtime
     return Entry(path, kind, sum(file.stat().st_size for file in files), used)
@@ -60,7 +60,7 @@ def prune(cache: Path, unused_days: float, dry_run: bool = False) -> list[Entry]
     A step is kept while another step links to its files, or while a process works on it.
     """
     before = time.time() - unused_days * 86400
-    everything = [entry for entry in entries(cache) if entry.kind not in BESIDE]
+    everything = [entry for entry in entries(cache) if entry.kind not in SHARED]
     kept = [entry for entry in everything if entry.used >= before]
     linked = {link.resolve().parent for entry in kept for link in entry.path.iterdir() if link.is_symlink()}
     removed = []

@@ -93,7 +93,7 @@ def _complete(job: Job, progress: Progress) -> Manifest:
     step, inputs = job.step(), Inputs.of(job)
     total = None if step.scope == "source" else inputs.rows
     size = step.source_bytes(job.base) if total is None else inputs.size
-    if not step.tells_inputs_apart:
+    if not step.allows_repeated_ids:
         _check_ids(job)
     require_space(job.dir, int(size * step.growth), f"step {job.name!r}")
     try:
@@ -103,9 +103,9 @@ def _complete(job: Job, progress: Progress) -> Manifest:
             stats = _run_split(job, step, inputs, progress)
         else:
             stats = _run_once(job, step, inputs, total, progress)
-        _judge(job, step, stats, stats.rows_in)
+        _check_limits(job, step, stats, stats.rows_in)
     except LimitExceeded:
-        _discard_guilty(job, step)
+        _discard_rejected(job, step)
         raise
     if not stats.rows_out:
         why = f": {counts_line(stats.drops)}" if stats.drops else ""
@@ -207,7 +207,7 @@ def _run_shards(job: Job, step: Step, inputs: Inputs, progress: Progress) -> Sta
         for index, part in made:
             seen.add(part)
             progress.advance(inputs.length(index, size))
-            _judge(job, step, seen, inputs.rows)  # fail as soon as the limit can no longer be met
+            _check_limits(job, step, seen, inputs.rows)  # fail as soon as the limit can no longer be met
     return _sum(job)
 
 
@@ -218,7 +218,7 @@ def _discard_other_cut(job: Job, inputs: Inputs, size: int) -> None:
         _start_over(job)
 
 
-def _judge(job: Job, step: Step, stats: Stats, total: int) -> None:
+def _check_limits(job: Job, step: Step, stats: Stats, total: int) -> None:
     """Raise LimitExceeded if the counts so far already exceed a limit for `total` rows."""
     if stats.bad > job.max_drop_share * total:
         raise LimitExceeded(
@@ -236,7 +236,7 @@ def _example(stats: Stats) -> str:
     return ": ".join(part for part in (example["row_id"] or "a row", example["detail"]) if part)
 
 
-def _discard_guilty(job: Job, step: Step) -> None:
+def _discard_rejected(job: Job, step: Step) -> None:
     """Remove the shards that fail the verdict, so that the next run retries them."""
     for index, stats in enumerate(shard_stats(job.dir)):
         if step.verdict(stats.counts, stats.rows_in):

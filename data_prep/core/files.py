@@ -24,7 +24,7 @@ def temporary_path(path: Path) -> Path:
 
 def write_atomic(path: Path, blocks: Iterable[bytes]) -> None:
     """Write a file so that a kill or a power failure leaves all of it or nothing. Raises DataError."""
-    write_together([(path, blocks)])
+    write_files([(path, blocks)])
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -33,7 +33,7 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, [json.dumps(value, indent=1).encode(), b"\n"])
 
 
-def write_together(files: Sequence[tuple[Path, Iterable[bytes]]], durable: bool = True) -> None:
+def write_files(files: Sequence[tuple[Path, Iterable[bytes]]], durable: bool = True) -> None:
     """Write files of one folder, each atomically; if the last one exists, all do. Raises DataError.
 
     Without `durable` that covers kills only, until `settle` makes the folder safe against power failures.

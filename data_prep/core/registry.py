@@ -41,13 +41,13 @@ GENERAL = {
 }
 
 
-def _of_families() -> dict[str, str]:
+def _family_steps() -> dict[str, str]:
     files = sorted(Path(__file__).parents[1].glob("families/*/registry.py"))
     modules = [importlib.import_module(f"data_prep.families.{file.parent.name}.registry") for file in files]
     return {kind: place for module in modules for kind, place in module.STEPS.items()}
 
 
-STEPS: dict[str, str] = {**GENERAL, **_of_families()}  # kind -> module:Class
+STEPS: dict[str, str] = {**GENERAL, **_family_steps()}  # kind -> module:Class
 
 
 def step_class(kind: str) -> type[Step]:

@@ -68,15 +68,15 @@ def _mistyped(row: Row, field: str) -> Drop:
 
 
 def _check_prompt(row: Row) -> Drop | None:
-    asked = False
+    has_text = False
     for message in row["prompt"]:
         if not isinstance(message, dict) or not isinstance(content := message.get("content"), str):
             return _bad("prompt is not chat messages", row, "each needs a role and a content string")
         role = message.get("role")
         if not isinstance(role, str) or role not in ROLES:
             return _bad("unknown role in prompt", row, repr(role)[:80])
-        asked = asked or (role != "system" and bool(content.strip()))
-    return None if asked else _bad("empty prompt", row)
+        has_text = has_text or (role != "system" and bool(content.strip()))
+    return None if has_text else _bad("empty prompt", row)
 
 
 def check_size(row: Row, limit: int = MAX_TEXT_BYTES) -> Drop | None:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_prep.core.files import write_together
+from data_prep.core.files import write_files
 from data_prep.core.manifest import Stats, shard_paths, shard_stats
 from data_prep.core.registry import load_class
 from data_prep.core.rows import check, encode, parse
@@ -194,7 +194,7 @@ def write_shard(job: Job, step: Step, index: int, outputs: Output, rows_in: int,
         (path.with_suffix(".json"), [_json_line(vars(stats))]),
         (path, lines),
     ]
-    write_together(files, durable=step.scope == "shard")
+    write_files(files, durable=step.scope == "shard")
     return stats
 
 

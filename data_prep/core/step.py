@@ -77,7 +77,7 @@ class Step(Generic[P]):
     packages: ClassVar[tuple[str, ...]] = ()  # the manifest records their versions, if they are installed
     present: ClassVar[tuple[str, ...]] = ()  # fields that must be present but may be empty
     passes: ClassVar[bool] = False  # rows are not changed in place: an unchanged row is written as its original line
-    tells_inputs_apart: ClassVar[bool] = False  # rows of several inputs may have the same id
+    allows_repeated_ids: ClassVar[bool] = False  # rows of several inputs may have the same id
     unkeyed: ClassVar[tuple[str, ...]] = ()
     growth: ClassVar[float] = 1.5  # bytes out per byte in, for the check of free disk space
     Params: ClassVar[type[Params]] = Params  # by default the type argument of Step[…]

@@ -77,12 +77,12 @@ def read_totals(directory: Path) -> Totals | None:
     paths = list((directory.parent / REPLIES).glob(f"*/{directory.name}.jsonl"))
     totals = Totals()
     for journal, path in enumerate(paths):
-        for _, record in whole_lines(path):
+        for _, record in complete_lines(path):
             totals.take(record, journal)
     return totals if paths else None
 
 
-def whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def complete_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Complete lines and their records; a line damaged by a power failure gives an empty record."""
     with path.open("rb") as file:
         for line in file:

@@ -75,13 +75,13 @@ class Judge(EndpointStep):
     def tally(self, row: Row) -> str:
         return str(row["outcome"])
 
-    def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+    def answered(self, rows: Sequence[Row], client: ChatClient) -> Output:
         def read(key: tuple[int, str], sample: Sample) -> float | None:
             value = verdict(sample.text)
             return value if value is None or key[1] == "first" else 1 - value
 
         ids = {(at, order): str(row["id"]) for at, row in enumerate(rows) for order in ORDERS}
-        verdicts, failed = self.params.ask(asker, ids, lambda key: self._message(rows[key[0]], key[1]), read)
+        verdicts, failed = self.params.ask(client, ids, lambda key: self._message(rows[key[0]], key[1]), read)
         problems = {at: {"problem": drop.reason} for (at, _), drop in failed.items()}
         for at, row in enumerate(rows):
             values = [verdicts.get((at, order)) for order in ORDERS]

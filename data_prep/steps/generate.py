@@ -71,10 +71,10 @@ class Generate(EndpointStep[GenerateParams]):
         p = self.params
         fields = {"chat_template_kwargs": p.chat_template_kwargs} if p.chat_template_kwargs else {}
         form = thinking(p.thinking) if p.thinking else None
-        with endpoint(p, ctx, p.n, fields) as asker:
+        with endpoint(p, ctx, p.n, fields) as client:
 
             def apply(rows: Sequence[Row], shard: int) -> Output:
-                results = asker.run(rows, p.decoding)
+                results = client.run(rows, p.decoding)
                 refuse_failures(results, len(results), p, "prompts failed")
                 for row, result in zip(rows, results, strict=True):
                     if isinstance(result, Drop):

@@ -33,7 +33,7 @@ class Join(Step[JoinParams]):
     kind = "join"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "source")
-    tells_inputs_apart: ClassVar[bool] = True
+    allows_repeated_ids: ClassVar[bool] = True
 
     def apply(self, rows: Sequence[Row], ctx: Context) -> Output:
         """Rows in input order. Raises DataError if there are no labels."""

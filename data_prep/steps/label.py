@@ -17,7 +17,7 @@ from pydantic import Field
 from data_prep.core.rows import with_meta
 from data_prep.core.step import Output, Row
 from data_prep.inference import prompts
-from data_prep.inference.api.objects import NoObject, found_object
+from data_prep.inference.api.objects import NoObject, extract_object
 from data_prep.inference.api.params import EndpointStep, RepeatedParams, refuse_failures
 from data_prep.inference.sampling import Sample
 from data_prep.text.normalise import text_of
@@ -45,9 +45,9 @@ class Label(EndpointStep[LabelParams]):
         """Whether the model's reply could be parsed."""
         return "labelled" if "difficulty" in row.get("meta", {}) else "unlabelled"
 
-    def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+    def answered(self, rows: Sequence[Row], client: ChatClient) -> Output:
         ids = {at: str(row["id"]) for at, row in enumerate(rows)}
-        labels, failed = self.params.ask(asker, ids, lambda at: self._message(rows[at]), self._read)
+        labels, failed = self.params.ask(client, ids, lambda at: self._message(rows[at]), self._read)
         refuse_failures(list(failed.values()), len(rows), self.params, "rows had no reply")
         for at, row in enumerate(rows):
             yield failed.get(at) or (with_meta(row, difficulty=labels[at]) if at in labels else row)
@@ -57,7 +57,7 @@ class Label(EndpointStep[LabelParams]):
 
     def _read(self, at: int, sample: Sample) -> int | None:
         try:
-            level: Any = found_object(sample.text).get("difficulty")
+            level: Any = extract_object(sample.text).get("difficulty")
         except NoObject:
             return None
         if isinstance(level, float) and level.is_integer():

@@ -80,7 +80,7 @@ class Mix(Step[MixParams]):
     kind = "mix"
     scope = "whole"
     needs: ClassVar[tuple[str, ...]] = ("prompt", "source")
-    tells_inputs_apart: ClassVar[bool] = True
+    allows_repeated_ids: ClassVar[bool] = True
 
     def tally(self, row: Row) -> str:
         """Category and source."""

@@ -84,16 +84,16 @@ class Rewrite(EndpointStep[RewriteParams]):
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
         """Open the client once for all shards, if there is a model."""
-        with endpoint(self.params, ctx) if self.params.model else nullcontext() as asker:
-            yield lambda rows, shard: self._rewritten(rows, asker)
+        with endpoint(self.params, ctx) if self.params.model else nullcontext() as client:
+            yield lambda rows, shard: self._rewritten(rows, client)
 
-    def _rewritten(self, rows: Sequence[Row], asker: ChatClient | None) -> Output:
+    def _rewritten(self, rows: Sequence[Row], client: ChatClient | None) -> Output:
         form = thinking(self.params.format)
         outputs = {at: self._by_boundary(row, form) for at, row in enumerate(rows)}
-        if asker is not None:
+        if client is not None:
             drops = {at: made.reason for at, made in outputs.items() if isinstance(made, Drop)}
             todo = [at for at, reason in drops.items() if reason in (NO_BOUNDARY, BARE)]
-            outputs |= self._by_model(rows, todo, form, asker)
+            outputs |= self._by_model(rows, todo, form, client)
             refuse_failures(list(outputs.values()), len(rows), self.params, "rows had no reply")
         return list(outputs.values())
 
@@ -116,7 +116,7 @@ class Rewrite(EndpointStep[RewriteParams]):
             return Drop("tags inside the text", row["id"], str(problem))
 
     def _by_model(
-        self, rows: Sequence[Row], todo: list[int], form: Thinking, asker: ChatClient
+        self, rows: Sequence[Row], todo: list[int], form: Thinking, client: ChatClient
     ) -> dict[int, Row | Drop]:
         refused: dict[int, Drop] = {}
 
@@ -128,7 +128,7 @@ class Rewrite(EndpointStep[RewriteParams]):
             return None
 
         ids = {at: str(rows[at]["id"]) for at in todo}
-        made, failed = self.params.ask(asker, ids, lambda at: self._message(rows[at], form), read)
+        made, failed = self.params.ask(client, ids, lambda at: self._message(rows[at], form), read)
         return {**refused, **failed, **made}
 
     def _message(self, row: Row, form: Thinking) -> str:

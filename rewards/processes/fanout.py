@@ -21,15 +21,15 @@ _LEAST_ROWS, _MOST_ROWS, _MOST_CHARACTERS = 16, 512, 1 << 22  # limits of a chun
 _DEADLINE = 600.0  # CPU seconds per chunk
 
 
-class FansOut(Reward):
+class ParallelReward(Reward):
     """A reward whose batches are distributed over processes if `score_many` gets two or more workers.
 
     Subclasses implement `grade`, or `grade_here` to grade many rows at once. Workers receive the columns in `needs` and
-    cannot read files: a reward that loads a model sets `fans_out` to False and grades in this process.
+    cannot read files: a reward that loads a model sets `parallel` to False and grades in this process.
     """
 
     batch_rows = 512
-    fans_out: ClassVar[bool] = True
+    parallel: ClassVar[bool] = True
 
     def grade_here(self, rows: Sequence[Row], completions: Sequence[str]) -> list[Score]:
         """Grade in this process."""
@@ -37,7 +37,7 @@ class FansOut(Reward):
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         """Raises WorkerError if a chunk kills two workers. A chunk over its deadline gets outcome "timeout"."""
-        if workers is None or not self.fans_out or not 1 < workers < len(rows):
+        if workers is None or not self.parallel or not 1 < workers < len(rows):
             return self.grade_here(rows, completions)
         module, kind = type(self).__module__, type(self).__qualname__
         work = {"class": [module, kind, self.name, json.dumps(self.model_dump())]}
@@ -85,9 +85,9 @@ def _unpacked(packed: Sequence[list[Any] | None], columns: Sequence[str]) -> lis
 
 
 @lru_cache(maxsize=16)
-def _built(module: str, kind: str, name: str, params: str) -> FansOut:
+def _built(module: str, kind: str, name: str, params: str) -> ParallelReward:
     reward = getattr(importlib.import_module(module), kind).create(name, json.loads(params))
-    assert isinstance(reward, FansOut)
+    assert isinstance(reward, ParallelReward)
     return reward
 
 

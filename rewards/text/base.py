@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rewards.base import Reward, Row, Score, error
-from rewards.processes.fanout import FansOut
+from rewards.processes.fanout import ParallelReward
 from rewards.thinking import PRESETS, ThinkingFormat
 
 AnswerTags = Literal["first", "last", "ignore"]
@@ -53,7 +53,7 @@ class TextReward(Reward):
         return self.grade_text(row, self.text_of(completion))
 
 
-class ReferenceReward(TextReward, FansOut):
+class ReferenceReward(TextReward, ParallelReward):
     """Grades texts against a table built from the row's references.
 
     Subclasses build a table (`table`; None if no reference has a token) and grade one text with it (`against`) or

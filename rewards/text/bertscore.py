@@ -37,7 +37,7 @@ class BertScore(ReferenceReward):
     bert-score's default for distilbert-base-uncased, BLEUBERI's encoder.
     """
 
-    fans_out = False  # workers cannot read model files
+    parallel = False  # workers cannot read model files
     model: str = "distilbert/distilbert-base-uncased"
     revision: str = "12040accade4e8a0f71eabdb258fecc2e7e948be"
     layer: Annotated[int, Field(ge=1, le=96)] = 5

@@ -77,7 +77,7 @@ class Embedding(ReferenceReward):
     max_tokens: longer texts are truncated.
     """
 
-    fans_out = False  # workers cannot read model files
+    parallel = False  # workers cannot read model files
     model: str = "minishlab/potion-base-8M"
     revision: str = "bf8b056651a2c21b8d2565580b8569da283cab23"
     max_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 2048

@@ -19,13 +19,13 @@ from pydantic import Field
 from rapidfuzz.distance import Postfix, Prefix
 
 from rewards.base import Row, Score
-from rewards.processes.fanout import FansOut
+from rewards.processes.fanout import ParallelReward
 from rewards.text.base import TextReward
 
 _SHOWN = 60  # characters of the repeated unit kept in details
 
 
-class Repetition(TextReward, FansOut):
+class Repetition(TextReward, ParallelReward):
     """A penalty for text that repeats itself, 0 without repetition.
 
     Details: repeated_share (of n-grams), loop (its unit).

@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.core import pipeline
 from data_prep.errors import DataError
-from data_prep.inference.apart import run_apart
+from data_prep.inference.interpreters import run_with
 from launchers import envs
 from tests.fakes.openai_server import OpenAIServer, Raw
 
@@ -60,7 +60,7 @@ def rows() -> list[dict]:
 
 def graded(made: pipeline.Spec) -> list[dict]:
     pipeline.run(made, ["load"])
-    run_apart(made, [GRADE], envs.ensure("alpaca_eval"))
+    run_with(made, [GRADE], envs.ensure("alpaca_eval"))
     return list(pipeline.read_rows(pipeline.find(made)))
 
 

@@ -18,7 +18,7 @@ import steps_for_tests  # noqa: F401 - registers its steps
 
 from data_prep.core import engine, executors, pipeline
 from data_prep.core.executors import processes
-from data_prep.core.files import require_space, temporary_path, whole_file, write_atomic, write_together
+from data_prep.core.files import require_space, temporary_path, whole_file, write_atomic, write_files
 from data_prep.core.manifest import read_manifest
 from data_prep.core.progress import Progress
 from data_prep.core.shards import Call, Execution, Inputs
@@ -231,9 +231,9 @@ def test_files_written_together_stand_when_the_last_one_does(tmp_path):
     """And where the last cannot be written, none does."""
     temporary_path(tmp_path / "b").symlink_to("/dev/full")
     with pytest.raises(DataError, match="the disk is full"):
-        write_together([(tmp_path / "a", [b"x"]), (tmp_path / "b", [b"x" * 100_000])])
+        write_files([(tmp_path / "a", [b"x"]), (tmp_path / "b", [b"x" * 100_000])])
     assert list(tmp_path.iterdir()) == []
-    write_together([(tmp_path / "a", [b"x"]), (tmp_path / "b", [b"y", b"z"])])
+    write_files([(tmp_path / "a", [b"x"]), (tmp_path / "b", [b"y", b"z"])])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"x", "b": b"yz"}
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from data_prep.core import pipeline
 from data_prep.core.fingerprint import canonical
 from data_prep.core.manifest import read_rows
-from data_prep.core.totals import Totals, journal_path, whole_lines
+from data_prep.core.totals import Totals, complete_lines, journal_path
 from data_prep.errors import DataError, LimitExceeded
 from data_prep.inference.api.client import ChatClient
 from data_prep.inference.api.journal import Journal, reply_json
@@ -139,7 +139,7 @@ def test_a_line_that_a_power_cut_has_spoilt_is_passed_over(tmp_path: Path) -> No
     assert journal.get("a") == (Sample("x", "stop", 1),)
     journal.close()
     totals = Totals()
-    for _, record in whole_lines(tmp_path / "j"):
+    for _, record in complete_lines(tmp_path / "j"):
         totals.take(record)
     assert totals.answers == 1
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from data_prep.errors import DataError
 from data_prep.inference.api.client import ChatClient
-from data_prep.inference.api.pace import Pace, key_name
+from data_prep.inference.api.pace import RateLimiter, key_name
 from data_prep.inference.api.requests import Request, call, most_tokens
 from data_prep.inference.sampling import Sampling
 from tests.fakes import openai_server
@@ -128,7 +128,7 @@ def test_a_late_answer_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data_prep.inference.api.pace.ARRIVAL_S", 0.0)
 
     async def run() -> None:
-        pace = Pace(["a"], requests=2, window=2.0)
+        pace = RateLimiter(["a"], requests=2, window=2.0)
         first = await pace.acquire(1)
         await asyncio.sleep(0.1)
         pace.settle(first)
@@ -169,7 +169,7 @@ def test_a_prompt_has_no_more_tokens_than_bytes(contents: list[str]) -> None:
 
 def test_pace_refuses_when_no_key_is_left() -> None:
     async def run() -> None:
-        pace = Pace(["a"])
+        pace = RateLimiter(["a"])
         pace.refuse((await pace.acquire(1)).key)
         await pace.acquire(1)
 

@@ -13,7 +13,7 @@ import pytest
 from data_prep.core import pipeline
 from data_prep.errors import DataError
 from data_prep.evaluation import metrics
-from data_prep.inference.apart import run_apart
+from data_prep.inference.interpreters import run_with
 from launchers import envs
 from launchers.harnesses import lm_eval
 from tests.conftest import REPO
@@ -136,7 +136,7 @@ def step(made: pipeline.Spec, name: str, python: Path | None = None) -> list[dic
     if python is None:
         pipeline.run(made, [name])
     else:
-        run_apart(made, [name], python)
+        run_with(made, [name], python)
     return list(pipeline.read_rows(pipeline.find(made, name)))
 
 

@@ -20,7 +20,7 @@ from data_prep.errors import LimitExceeded
 from data_prep.families.skill_mix.replies import Draft, ReplyError, read_test_cases
 from data_prep.families.skill_mix.signatures import read
 from data_prep.families.skill_mix.synthesis import SynthesizeParams
-from data_prep.inference.api.objects import NoObject, found_object
+from data_prep.inference.api.objects import NoObject, extract_object
 from tests.fakes.openai_server import Cut, Fault, Finish, OpenAIServer, Raw, Request, Status
 
 SETTINGS = ("a lighthouse", "a bakery", "an observatory", "a quarry", "a ferry", "an orchard", "a printing house")
@@ -364,11 +364,11 @@ def test_rows_that_are_no_tuples(tmp_path: Path) -> None:
 
 
 def test_replies_by_themselves() -> None:
-    assert found_object('So {"a": {"b": "}"}} it is') == {"a": {"b": "}"}}
-    assert found_object('First:\n```json\n{"a": 1}\n```\nthen\n```\n{"a": 2}\n```') == {"a": 2}
+    assert extract_object('So {"a": {"b": "}"}} it is') == {"a": {"b": "}"}}
+    assert extract_object('First:\n```json\n{"a": 1}\n```\nthen\n```\n{"a": 2}\n```') == {"a": 2}
     for text in ("no", "{", '["a"]', '{"a": NaN}'):
         with pytest.raises(NoObject):
-            found_object(text)
+            extract_object(text)
     with pytest.raises(ReplyError):
         Draft.read("no", "cpp")
     with pytest.raises(ReplyError):

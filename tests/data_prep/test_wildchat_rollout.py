@@ -16,7 +16,7 @@ import pytest
 
 from data_prep.core import pipeline
 from data_prep.core.manifest import read_manifest
-from data_prep.inference.apart import run_apart
+from data_prep.inference.interpreters import run_with
 from data_prep.inference.vllm.server import serve
 from data_prep.inference.vllm.settings import EngineOptions
 from tests.conftest import REPO
@@ -61,7 +61,7 @@ def test_every_prompt_is_scored_or_dropped_by_a_reason(tmp_path: Path, vllm_pyth
         made = {"name": "x", "base": str(tmp_path), "cache": str(tmp_path / "c/steps"), "steps": steps}
         spec = pipeline.Spec.model_validate({**made, "max_drop_share": 0.5})
         pipeline.run(spec, ["load", "filter"])
-        run_apart(spec, ["generate"], vllm_python)
+        run_with(spec, ["generate"], vllm_python)
         pipeline.run(spec, ["score"])
     rows, dropped = ASKED, {}
     for step in pipeline.jobs(spec):

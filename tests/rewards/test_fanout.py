@@ -14,7 +14,7 @@ import pytest
 
 import rewards
 from rewards import Reward
-from rewards.processes.fanout import FansOut
+from rewards.processes.fanout import ParallelReward
 from rewards.processes.pool import shared
 
 WORDS = [*"abcdefgh", "cat", "sat", "12", "3.5", "away,", "never!", "(be)", "seen"]
@@ -40,7 +40,9 @@ def workers_of(module: str) -> list[int]:
 
 
 SPREAD = [
-    name for name in rewards.REGISTRY if issubclass(kind := rewards.reward_class(name), FansOut) and kind.fans_out
+    name
+    for name in rewards.REGISTRY
+    if issubclass(kind := rewards.reward_class(name), ParallelReward) and kind.parallel
 ]
 
 

@@ -26,8 +26,8 @@ def execute(job: Job, step: Step, calls: Sequence[Call], rows: int | None = None
     if engine == "ray" and step.env() == "core" and most != 1 and calls:
         from data_prep.core.executors import ray
 
-        return ray.work(job, step, calls, _least(most, job.execution.workers))
-    limit = 1 if engine == "serial" else _least(most, job.execution.workers)
+        return ray.work(job, step, calls, _minimum(most, job.execution.workers))
+    limit = 1 if engine == "serial" else _minimum(most, job.execution.workers)
     workers = min(cpus() if limit is None else limit, len(calls))
     if workers <= 1:
         return serial.work(job, calls, rows)
@@ -41,5 +41,5 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _least(*limits: int | None) -> int | None:
+def _minimum(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)

@@ -28,7 +28,7 @@ from data_prep.core.progress import Progress
 from data_prep.errors import DataError
 from data_prep.evaluation.agreement import FLOOR
 from data_prep.families.bleuberi.pool import messages_of
-from data_prep.inference.apart import chain, environment, run_chain
+from data_prep.inference.interpreters import chain, environment, run_chain
 from data_prep.inference.vllm import reward_check
 from data_prep.sources.tasks import ROOT
 from data_prep.steps.choose import length_label

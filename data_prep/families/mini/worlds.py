@@ -43,7 +43,7 @@ class World(BaseModel):
     samples: int = 4  # per question, for the card
     also: World | None = None  # another world whose rows are added to the training; its stopping rule is ignored
     share: float = 0.0  # share of the training rows from the other world
-    marks_of: str = ""  # a thinking format for later training: its tags are in the tokenizer's training text
+    thinking_format: str = ""  # a thinking format for later training: its tags are in the tokenizer's training text
 
     @property
     def batch(self) -> int:
@@ -73,8 +73,8 @@ class World(BaseModel):
         """Training text of the tokenizer, without the chat roles."""
         rows = [row for chain in self.chains for row in self.rows(self.tokenizer, "train", 0, chain)]
         own = [text for row in rows for text in (row["prompt"][0]["content"], row["completion"])]
-        marks = thinking(self.marks_of).tags if self.marks_of else ()
-        return [*own, *(self.also.texts() if self.also else ()), *(len(rows) * marks)]
+        tags = thinking(self.thinking_format).tags if self.thinking_format else ()
+        return [*own, *(self.also.texts() if self.also else ()), *(len(rows) * tags)]
 
 
 WORLDS = {

@@ -27,7 +27,7 @@ from data_prep.core.rows import encode
 from data_prep.core.step import Row
 from data_prep.errors import DataError, os_errors
 from data_prep.evaluation import metrics
-from data_prep.inference.apart import chain, run_chain
+from data_prep.inference.interpreters import chain, run_chain
 
 NAME = r"^[A-Za-z0-9_][\w.+-]*$"  # valid as a file name
 MAX_DROP_SHARE = 0.05

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from data_prep.families.skill_mix.cases import Case, read_cases
 from data_prep.families.skill_mix.signatures import Language, read
-from data_prep.inference.api.objects import FENCE, NoObject, found_object
+from data_prep.inference.api.objects import FENCE, NoObject, extract_object
 from rewards.code.cpp.declaration import Declaration
 
 MOST_PROBLEMS = 8
@@ -35,7 +35,7 @@ class _Reply(BaseModel):
     def read(cls, text: str, language: Language = "cpp") -> Self:
         """Parse a reply with code in `language`, without running anything. Raises ReplyError."""
         try:
-            return cls.model_validate(found_object(text), context=language)
+            return cls.model_validate(extract_object(text), context=language)
         except NoObject as error:
             raise ReplyError([str(error)]) from error
         except ValidationError as error:

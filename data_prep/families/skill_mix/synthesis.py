@@ -72,11 +72,11 @@ class Synthesize(EndpointStep):
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
         """Open the client and threads. The client closes first: on an error, that ends what the threads wait for."""
-        with ThreadPoolExecutor(self.shard_rows) as threads, endpoint(self.params, ctx) as asker:
-            yield lambda rows, shard: self._questions(rows, asker, threads)
+        with ThreadPoolExecutor(self.shard_rows) as threads, endpoint(self.params, ctx) as client:
+            yield lambda rows, shard: self._questions(rows, client, threads)
 
-    def _questions(self, rows: Sequence[Row], asker: ChatClient, threads: ThreadPoolExecutor) -> list[Row | Drop]:
-        by_row = threads.map(lambda row: _about(row, self.params, asker), rows)
+    def _questions(self, rows: Sequence[Row], client: ChatClient, threads: ThreadPoolExecutor) -> list[Row | Drop]:
+        by_row = threads.map(lambda row: _about(row, self.params, client), rows)
         made = list(chain.from_iterable(by_row))
         refuse_failures(made, len(made), self.params, "questions had no reply")
         return made
@@ -90,20 +90,20 @@ class Unusable(Exception):
         self.drop = drop
 
 
-def _about(row: Row, params: SynthesizeParams, asker: ChatClient) -> list[Row | Drop]:
+def _about(row: Row, params: SynthesizeParams, client: ChatClient) -> list[Row | Drop]:
     """All questions for one tuple, each distinct from the earlier ones."""
     if not set(row["meta"]) >= {"skills", "descriptions", "language", "split", "questions"}:
         why = "rows of `skill_tuples` have skills, descriptions, language, split and questions"
         return [Drop("not a tuple of skills", row["id"], why, bad=True)]
-    author = _Author(row["meta"], params, asker)
+    author = _Author(row["meta"], params, client)
     return [author.question(f"{row['id']}/{number}") for number in range(row["meta"]["questions"])]
 
 
 class _Author:
     """Requests questions for one tuple. chat: the author's conversation, with only the last draft of each question."""
 
-    def __init__(self, meta: dict[str, Any], params: SynthesizeParams, asker: ChatClient) -> None:
-        self.params, self.asker, self.meta = params, asker, meta
+    def __init__(self, meta: dict[str, Any], params: SynthesizeParams, client: ChatClient) -> None:
+        self.params, self.client, self.meta = params, client, meta
         self.language: Language = meta["language"]
         pairs = zip(meta["skills"], meta["descriptions"], strict=True)
         self.skills = [{"name": name, "description": description} for name, description in pairs]
@@ -173,7 +173,7 @@ class _Author:
         params, detail = self.params, ""
         sampling = Sampling(1, temperature, params.top_p, 0, params.max_tokens)
         for turn in (key, f"{key}:repair"):
-            (reply,) = self.asker.ask([Request(messages, prompt_seed(params.seed, turn))], sampling)
+            (reply,) = self.client.ask([Request(messages, prompt_seed(params.seed, turn))], sampling)
             if isinstance(reply, Failed):
                 raise Unusable(as_drop(reply, turn))
             (sample,) = reply

@@ -1,7 +1,7 @@
 """Client for OpenAI-compatible endpoints; steps import only `params` and `requests`.
 
-    with endpoint(params, ctx) as asker:  # params: the step's, an EndpointParams
-        replies = asker.ask([Request(row["prompt"], prompt_seed(params.seed, row["id"])) for row in rows], sampling)
+    with endpoint(params, ctx) as client:  # params: the step's, an EndpointParams
+        replies = client.ask([Request(row["prompt"], prompt_seed(params.seed, row["id"])) for row in rows], sampling)
 
 A reply is a tuple of samples, or a `Failed` with the reason, which `as_drop` converts to a Drop. In YAML:
 

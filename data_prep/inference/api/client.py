@@ -24,7 +24,7 @@ from data_prep.errors import DataError, LimitExceeded
 from data_prep.inference.api.connections import http_client
 from data_prep.inference.api.journal import Journal
 from data_prep.inference.api.keys import NO_KEY
-from data_prep.inference.api.pace import ARRIVAL_S, WINDOW_S, Pace
+from data_prep.inference.api.pace import ARRIVAL_S, WINDOW_S, RateLimiter
 from data_prep.inference.api.prices import Price
 from data_prep.inference.api.replies import PASSING, Failed, Reply, as_drop, is_final, joined
 from data_prep.inference.api.requests import Call, Request, call
@@ -69,7 +69,7 @@ class ChatClient(Settings):
             stack.callback(self._journal.close)
             self._spend = Spend(self._journal.totals, self.price, self.spend_cap, self.name)
             keys, limits = self.api_keys or [NO_KEY], (self.requests_per_minute, self.tokens_per_minute)
-            pace = Pace(keys, *limits, first_wait=self.first_wait, window=self.window)
+            pace = RateLimiter(keys, *limits, first_wait=self.first_wait, window=self.window)
             for sent in self._journal.sent.values():
                 pace.recall(sent["key"], time.time() - sent["at"], sent["most"])
             self._sender = Sender(self, self._urls, http_client(self._urls), pace, self._spend, self._journal)

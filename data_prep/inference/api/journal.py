@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.core.totals import Totals, whole_lines
+from data_prep.core.totals import Totals, complete_lines
 from data_prep.errors import os_errors
 from data_prep.inference.api.replies import Failed, Reply
 from data_prep.inference.sampling import Sample
@@ -56,7 +56,7 @@ class Journal:
             os.ftruncate(self._file, self._end)  # an incomplete record of a killed process
 
     def _read(self, since: float) -> None:
-        for line, record in whole_lines(self.path):
+        for line, record in complete_lines(self.path):
             self._take(record, len(line))
             if record.get("at", 0.0) >= since:
                 self.sent[record["sent"]] = record

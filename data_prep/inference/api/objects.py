@@ -14,7 +14,7 @@ class NoObject(ValueError):
     """The reply has no JSON object; the message says why."""
 
 
-def found_object(text: str) -> dict[str, Any]:
+def extract_object(text: str) -> dict[str, Any]:
     """The JSON object of a reply: the whole text, in the last code fence with one, or within text. Raises NoObject."""
     text = text[:MOST_CHARS].strip()
     candidates = [text, *reversed([match.group(1) for match in FENCE.finditer(text)])]

@@ -48,7 +48,7 @@ class Key:
     used: float = -1.0  # time of last use
     cooling: float = 0.0  # not used before this time
     cooled: float = 0.0  # time of the last rate limit
-    strikes: int = 0  # rate limits since the last reply
+    rate_limits: int = 0  # rate limits since the last reply
     works: bool = False  # a request with it succeeded
     requests: int = 0
     tokens: int = 0
@@ -72,7 +72,7 @@ class Key:
                 self.tokens -= grant.tokens
 
 
-class Pace:
+class RateLimiter:
     """The keys of a client and their limits per key and minute."""
 
     def __init__(
@@ -134,14 +134,14 @@ class Pace:
         """Reset the key's back-off after a reply."""
         grant.key.works = True
         if grant.sent >= grant.key.cooled:
-            grant.key.strikes = 0
+            grant.key.rate_limits = 0
 
     def cool(self, grant: Grant, wait: float | None) -> None:
         """The key was rate-limited: pause it for `wait` as the server asked, or with exponential back-off."""
         key, now = grant.key, time.monotonic()
         if grant.sent >= key.cooled:  # requests sent before the last rate limit do not count again
-            key.strikes, key.cooled = key.strikes + 1, now
-        rest = backed_off(min(self._first_wait * 2 ** (key.strikes - 1), LONGEST_WAIT_S), wait)
+            key.rate_limits, key.cooled = key.rate_limits + 1, now
+        rest = backed_off(min(self._first_wait * 2 ** (key.rate_limits - 1), LONGEST_WAIT_S), wait)
         key.cooling = max(key.cooling, now + rest)
 
     def refuse(self, key: Key, why: str = "") -> None:

@@ -3,8 +3,8 @@
 class LabelParams(EndpointParams): ...
 class Label(EndpointStep):
     def open(self, ctx):
-        with endpoint(self.params, ctx) as asker:
-            yield lambda rows, shard: ...  # asker.ask(requests, sampling)
+        with endpoint(self.params, ctx) as client:
+            yield lambda rows, shard: ...  # client.ask(requests, sampling)
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class RepeatedParams(EndpointParams):
 
     def ask(
         self,
-        asker: ChatClient,
+        client: ChatClient,
         ids: Mapping[Key, str],
         messages: Callable[[Key], str],
         read: Callable[[Key, Sample], Value | None],
@@ -186,7 +186,7 @@ class RepeatedParams(EndpointParams):
                 Request([{"role": "user", "content": messages(key)}], prompt_seed(self.seed, f"{ids[key]}\0{attempt}"))
                 for key in left
             ]
-            for key, reply in zip(left, asker.ask(requests, sampling), strict=True):
+            for key, reply in zip(left, client.ask(requests, sampling), strict=True):
                 if isinstance(reply, Failed):
                     failed[key] = as_drop(reply, ids[key])
                 elif (value := read(key, reply[0])) is not None:
@@ -215,10 +215,10 @@ class EndpointStep(Step[E]):
 
     @contextmanager
     def open(self, ctx: Context) -> Iterator[Apply]:
-        with endpoint(self.params, ctx) as asker:
-            yield lambda rows, shard: self.answered(rows, asker)
+        with endpoint(self.params, ctx) as client:
+            yield lambda rows, shard: self.answered(rows, client)
 
-    def answered(self, rows: Sequence[Row], asker: ChatClient) -> Output:
+    def answered(self, rows: Sequence[Row], client: ChatClient) -> Output:
         """Maps the rows of one shard to rows and drops."""
         raise TypeError(f"step {self.kind!r} implements neither answered nor open")
 

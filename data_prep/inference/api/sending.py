@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from data_prep.errors import DataError
 from data_prep.inference.api import replies
 from data_prep.inference.api.journal import Journal, reply_json
-from data_prep.inference.api.pace import FIRST_WAIT_S, LONGEST_WAIT_S, Grant, Key, Pace, backed_off
+from data_prep.inference.api.pace import FIRST_WAIT_S, LONGEST_WAIT_S, Grant, Key, RateLimiter, backed_off
 from data_prep.inference.api.providers import Form
 from data_prep.inference.api.replies import PASSING, Failed, Reply
 from data_prep.inference.api.requests import Call
@@ -50,7 +50,7 @@ class Sender:
     settings: Settings
     urls: Sequence[str]
     http: AsyncClient
-    pace: Pace
+    pace: RateLimiter
     spend: Spend
     journal: Journal
     accepted: bool = False  # whether a reply has shown that the request format is accepted
