@@ -174,7 +174,7 @@ def test_a_run_that_is_none_is_one_clear_message(tmp_path, run):
     for folder, told in (("nowhere", "no such folder"), (".", "neither train/samples")):
         with pytest.raises(DataError, match=f"step 'lim': .*{told}"):  # before anything runs
             pipeline.plan(making.spec(tmp_path, ("load", {"path": "in.jsonl"}), ("lim", {"run": folder, "n": 1})))
-    with pytest.raises(DataError, match="none of these 2 prompts was asked"):
+    with pytest.raises(DataError, match="none of these 2 prompts was sampled"):
         keep(tmp_path, "xy", n=1)
 
 

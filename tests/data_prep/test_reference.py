@@ -64,7 +64,7 @@ def test_each_step_has_a_summary_an_example_and_its_parameters(kind):
 
 def test_parameters_are_shown_with_type_default_and_comment():
     assert (
-        "  order: Literal['first', 'shortest', 'random'] = \"first\"    # which ones of a prompt"
+        "  order: Literal['first', 'shortest', 'random'] = \"first\"    # order within a prompt for per_prompt"
         in reference.reference("select").splitlines()
     )
 

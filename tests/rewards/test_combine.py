@@ -120,7 +120,7 @@ def test_a_row_without_a_group_cannot_be_scaled(kind: str) -> None:
     texts = ["a", "b " * 9, "c " * 99]
     for score in reward.score_many([{}, {"answer": "4"}, {"meta": {}}], texts):
         assert (score.value, score.outcome) == (0.0, "error")
-        assert "no group" in score.details["parts"]["length"]["details"]["problem"]
+        assert "the row has none of group" in score.details["parts"]["length"]["details"]["problem"]
     mixed = reward.score_many([{"id": 1}, {}, {"id": 1}], texts)
     assert [score.outcome for score in mixed] == ["scored", "error", "scored"]
     assert reward.score({}, "a").outcome == "error"
@@ -215,7 +215,7 @@ def test_combined_rewards_combine_and_pickle() -> None:
         ({"parts": [{"reward": "math"}, {"reward": "math"}]}, "two parts are named 'math'"),
         ({"parts": [{"reward": "math"}], "mode": "gate"}, "mode gate needs more than 1 parts"),
         ({"parts": [{"reward": "math"}], "mode": "max"}, "mode: Input should be 'sum', 'product' or 'gate', not 'max'"),
-        ({"parts": [{"reward": "math", "weight": 2}], "mode": "product"}, "no meaning in a product"),
+        ({"parts": [{"reward": "math", "weight": 2}], "mode": "product"}, "mode product does not use weights"),
         ({"parts": [{"reward": "math", "scale": "zscore"}, {"reward": "format"}], "mode": "gate"}, "cannot be scaled"),
         ({"parts": [{"reward": "math"}], "clip": [1]}, "clip.1: Field required"),
         ({"parts": [{"reward": "math"}], "clip": [0, "1"]}, "clip.1: Input should be a valid number, not '1'"),

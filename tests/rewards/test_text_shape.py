@@ -156,7 +156,7 @@ def test_a_reward_of_ones_own_is_named_by_module_and_class() -> None:
         ("class Mine(Reward)\n    pass\n", r"expected ':' (mine.py, line 2)"),
         ("scale = numpyy.pi\n", "name 'numpyy' is not defined (mine.py, line 2)"),
         ("raise SystemExit(3)\n", "3 (mine.py, line 2)"),
-        ("class Mine(Reward):\n    def __init__(self, scale):\n        pass\n", "its parameters are fields"),
+        ("class Mine(Reward):\n    def __init__(self, scale):\n        pass\n", "declare parameters as fields"),
     ],
 )
 def test_a_reward_of_ones_own_that_fails_to_load_is_one_line(

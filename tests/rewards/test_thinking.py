@@ -177,7 +177,7 @@ def test_a_prefilled_mark_stands_in_the_prompt_only() -> None:
         ({"clse": "<t>"}, "did you mean 'close'"),
         ({"preset": "think", "prefilled": 1}, "prefilled: Input should be a valid boolean"),
         ({"close": "</t>", "at": "middle"}, "at: Input should be 'first' or 'last'"),
-        ({"open": "<t>", "close": "x<t>"}, "is part of another"),
+        ({"open": "<t>", "close": "x<t>"}, "is repeated or part of another"),
         ({"open": "<t>", "close": "<t>"}, "is repeated or part of another"),
         ({"open": "<t>\n", "close": "</t>"}, "surrounding white space"),
         ({"preset": "think", "inner": "--"}, "must be white space"),
