@@ -34,11 +34,11 @@ def run_chain(spec: pipeline.Spec, progress: Progress, python: Path | None = Non
         if step.env == "core" or step.state == "done":
             pipeline.run(spec, [step.name], progress)
         else:
-            run_apart(spec, [step.name], python or environment(step.env))
+            run_with(spec, [step.name], python or environment(step.env))
     return {step.name: step.dir for step in pipeline.plan(spec)}
 
 
-def run_apart(spec: pipeline.Spec, steps: Sequence[str], python: Path) -> None:
+def run_with(spec: pipeline.Spec, steps: Sequence[str], python: Path) -> None:
     """Run `steps` with the interpreter `python`; they are stopped if this process ends. Raises DataError."""
     folder = spec.cache / "specs"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Kills pipelines."""
+"""Kills running pipelines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPO = Path(__file__).resolve().parents[2]
 
 
 def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
-    """Run a folder's spec.json in a process of its own, and kill -9 that as soon as `ready`."""
+    """Run a folder's spec.json in a separate process, and kill -9 it as soon as `ready` holds."""
     command = [sys.executable, "-m", "data_prep", "run", str(folder / "spec.json")]
     environ = {**os.environ, "PYTHONPATH": str(REPO)}
     process = subprocess.Popen(command, cwd=REPO, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

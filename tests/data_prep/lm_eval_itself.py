@@ -1,4 +1,4 @@
-"""The harness's own evaluator on given answers: what our steps must agree with. Runs in the environment lm_eval.
+"""The harness's own evaluator on given answers, as the reference for our steps. Runs in the environment lm_eval.
 
 python lm_eval_itself.py TASKS_FOLDER ROWS.jsonl task…        prints {task: {"metric,filter": value}}
 """
@@ -12,7 +12,7 @@ from lm_eval.tasks import TaskManager
 
 
 class Canned(LM):
-    """Answers each prompt with what it is given for it."""
+    """Returns a given answer for each prompt."""
 
     def __init__(self, answers):
         super().__init__()

@@ -15,7 +15,7 @@ def write_jsonl(path: Path, rows: list) -> Path:
 
 
 def lines(path: Path) -> list[dict]:
-    """Of a file of JSON lines."""
+    """Values in a file of JSON lines."""
     return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
 
 
@@ -26,7 +26,7 @@ def rows(count: int, **extra) -> list[dict]:
 
 
 def spec(folder: Path, *items: Item, cache: str = "cache", **extra) -> pipeline.Spec:
-    """A chain in which each step reads the one before it."""
+    """A linear pipeline."""
     names = [kind for kind, _ in items]
     steps = [
         {"name": kind, "kind": kind, "params": params, "inputs": names[at - 1 : at] if at else []}

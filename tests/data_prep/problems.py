@@ -1,4 +1,4 @@
-"""Mathematics in the style of MATH, AMC and GSM8K, with texts that repeat it and texts that only resemble it."""
+"""Problems in the style of MATH, AMC and GSM8K, with texts that repeat them and texts that only resemble them."""
 
 import json
 from pathlib import Path

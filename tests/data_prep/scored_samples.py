@@ -1,4 +1,4 @@
-"""Scored samples of questions, as `generate` and `score` leave them, for tests of the builders."""
+"""Scored samples of questions, as produced by `generate` and `score`, for tests of the builders."""
 
 import random
 
@@ -20,7 +20,7 @@ def block(text: str, language: str = "python") -> str:
 
 
 def sample(question: str, number: int, score: float, body: str | None = None, **more) -> dict:
-    """One row; its completion thinks aloud, shows a part, and ends with the whole."""
+    """One row; its completion reasons, shows a partial program, and ends with the whole program."""
     text = code(body if body is not None else f"x + {number}")
     row = {
         "id": f"{question}/{number}",
@@ -42,7 +42,7 @@ def samples(scores: dict[str, list[float]]) -> list[dict]:
 
 
 def build(folder, rows: list[dict], kind: str, shuffle: int | None = None, **params) -> tuple[Manifest, list[dict]]:
-    """A builder's manifest and rows; the rows are as they are, whatever `load` would make of them."""
+    """A builder's manifest and rows; the input rows do not go through `load`."""
     folder.mkdir(exist_ok=True)
     if shuffle is not None:
         rows = random.Random(shuffle).sample(rows, len(rows))

@@ -1,4 +1,4 @@
-"""Steps that tests run beside the real ones, and the command line with them registered.
+"""Additional steps for tests, and the command line with these registered.
 
 python tests/data_prep/steps_for_tests.py run SPEC.json
 """
@@ -23,7 +23,7 @@ class SlowParams(Params):
 
 
 class Slow(Step):
-    """Upper-cases completions, drops every seventh row, and takes its time."""
+    """Upper-cases completions, drops every seventh row, and is slow."""
 
     kind = "slow"
     shard_rows = 10
@@ -57,7 +57,7 @@ class Slow(Step):
 
 
 class Suspicious(Slow):
-    """Objects to its own output when more than a tenth of it is odd."""
+    """Its verdict rejects the output if more than a tenth is odd."""
 
     kind = "suspicious"
 
@@ -66,7 +66,7 @@ class Suspicious(Slow):
 
 
 class Silence(Step):
-    """Turns a completion of "-" into an empty one, as a model may say nothing."""
+    """Turns a completion of "-" into an empty one, like a model that returns nothing."""
 
     kind = "silence"
     Params = Params

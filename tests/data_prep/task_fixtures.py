@@ -1,4 +1,4 @@
-"""Rows of every task's own schema, made by us: a few a task, each with a right and a wrong completion."""
+"""A few invented rows in every task's own schema, each with a right and a wrong completion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """A record, what the prompt must hold, the short answer where there is one, and completions worth 1 and 0."""
+    """A record, what the prompt must contain, the short answer if there is one, and completions that score 1 and 0."""
 
     record: dict[str, Any]
     asked: str
@@ -23,14 +23,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Fixture:
-    """Records that become rows, and those that must not, by the reason that is counted."""
+    """Records that become rows, and records that are dropped, by reason."""
 
     cases: tuple[Case, ...]
     dropped: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def pack(value: Any) -> str:
-    """As LiveCodeBench packs its private tests."""
+    """Encodes tests like LiveCodeBench's private tests."""
     return base64.b64encode(zlib.compress(pickle.dumps(value))).decode()
 
 
@@ -126,7 +126,7 @@ FUNCTIONAL = {
 
 
 def bomb() -> str:
-    """Two megabytes that unfold to three hundred."""
+    """2 MB that decompress to 300 MB."""
     squeeze = zlib.compressobj(1)
     parts = [squeeze.compress(bytes(1 << 20)) for _ in range(300)]
     return base64.b64encode(b"".join([*parts, squeeze.flush()])).decode()
@@ -242,7 +242,7 @@ def assertion(out, exp, atol):
 
 
 def plus_loop(function: str, args: list[Any], result: Any, indent: str = "") -> str:
-    """Inputs and results as EvalPlus's files of tests have them."""
+    """Inputs and results in the format of EvalPlus's test files."""
     lines = [f"inputs = [{args!r}]", f"results = [{result!r}]", "for i, (inp, exp) in enumerate(zip(inputs, results)):"]
     return "".join(f"{indent}{line}\n" for line in [*lines, f"    assertion({function}(*inp), exp, 0)"])
 

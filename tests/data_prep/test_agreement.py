@@ -1,4 +1,4 @@
-"""Agreement of rewards with people on pairs: ties, faults in the file, sums of z-scores, the paper beside."""
+"""Agreement of rewards with human preferences: ties, invalid records, sums of z-scores, the paper's figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARIS = "The capital of France is Paris."
 
 
 def pairs() -> list[dict]:
-    """A short answer that is right beside a long one that is not, twice each way; a tie of equal texts."""
+    """A short right answer against a long wrong one, twice in each order; a tie of equal texts."""
     asked = {"prompt": "What is the capital of France?", "references": [PARIS, "It is Paris, on the Seine."]}
     return [
         {**asked, "responses": [PARIS, LYON], "winner": 0},
@@ -66,7 +66,7 @@ def test_agreement_of_likeness_and_of_length(tmp_path, capsys):
     assert (tmp_path / "out" / "agreement.png").stat().st_size > 5000
 
 
-def test_a_pair_with_fewer_references_leaves_the_rows_of_more(tmp_path, capsys):
+def test_a_pair_with_too_few_references_is_skipped(tmp_path, capsys):
     path = making.write_jsonl(tmp_path / "pairs.jsonl", [*pairs(), {**pairs()[0], "references": [PARIS]}])
     assert main(["--data", str(path), "--out", str(tmp_path / "a"), "--encoder", "", "--workers", "1"]) == 0
     made = json.loads((tmp_path / "a.json").read_text())["rewards"]
@@ -75,7 +75,7 @@ def test_a_pair_with_fewer_references_leaves_the_rows_of_more(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["table: {}", "[", "agreement: {bleu: high}", ""])
-def test_a_paper_file_without_figures_is_one_line(tmp_path, capsys, text):
+def test_a_paper_file_without_figures_is_a_one_line_error(tmp_path, capsys, text):
     (tmp_path / "paper.yaml").write_text(text)
     path = making.write_jsonl(tmp_path / "pairs.jsonl", pairs())
     assert main(["--data", str(path), "--paper", str(tmp_path / "paper.yaml"), "--out", str(tmp_path / "a")]) == 2
@@ -83,7 +83,7 @@ def test_a_paper_file_without_figures_is_one_line(tmp_path, capsys, text):
     assert line.startswith(f"{tmp_path / 'paper.yaml'}: ")
 
 
-def test_make_asks_for_the_pairs():
+def test_make_requires_the_pairs_file():
     done = subprocess.run(["make", "agreement/bleuberi"], cwd=REPO, capture_output=True, text=True)
     assert done.returncode
     assert "DATA: give the pairs, such as DATA=pairs.jsonl" in done.stderr
@@ -96,7 +96,7 @@ def test_a_reward_model_is_added_to_bleu_by_z_scores():
     assert zsum([bleu, model]) == [pytest.approx((-half, half)), pytest.approx((half, -half)), None]
 
 
-def test_an_encoder_that_cannot_be_had_leaves_the_other_rewards(tmp_path):
+def test_a_missing_encoder_skips_only_its_reward(tmp_path):
     path = making.write_jsonl(tmp_path / "pairs.jsonl", pairs())
     command = [
         sys.executable,

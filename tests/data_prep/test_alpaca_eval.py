@@ -1,4 +1,4 @@
-"""AlpacaEval 2's own annotator at a scripted endpoint: verdicts, order, missing ones, length control, no thought."""
+"""AlpacaEval 2's own annotator with a scripted endpoint: verdicts, order, missing ones, length control, thoughts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRADE = "data_prep.steps.alpaca_eval:AlpacaEvalGrade"
 
 
 def judge(request):
-    """Prefers the answer that names the capital, at 9 to 1; about Peru it says something else."""
+    """Prefers the answer that names the capital, at odds of 9 to 1; gives no verdict about Peru."""
     asked, rest = request.prompt.split('"m",', 1)
     first, second = rest.split('"M"', 1)
     country = next(name for name in CITIES if name in asked)
@@ -47,7 +47,7 @@ def spec(folder: Path, url: str, rows: list[dict], **params) -> pipeline.Spec:
 
 
 def rows() -> list[dict]:
-    """Our answer is right but for Cuba, the baseline's for Spain only; the wrong city is in each thought."""
+    """Our answers are right except for Cuba, the baseline's only for Spain; every thought names the wrong city."""
     made = []
     for country, city in CITIES.items():
         ours = "Lyon." if country == "Cuba" else f"The capital is {city}."
@@ -66,7 +66,7 @@ def graded(made: pipeline.Spec) -> list[dict]:
 
 @pytest.fixture
 def regression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The Hub's file of the length control, made up for as many questions as there are here."""
+    """An invented length-control file of the Hub for the questions here."""
     lines = ["index,std_delta_len,preference,instruction_difficulty,not_gamed_baseline,model"]
     for length, preference in ((1.0, 0.2), (-1.0, 0.8)):  # two baselines, of long and of short answers
         lines += [f"{at},{length},{preference},{at / 10},False,gamed" for at in range(len(CITIES))]
@@ -80,7 +80,7 @@ def regression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return hub
 
 
-def test_verdicts_are_read_and_a_missing_one_is_in_no_mean(tmp_path: Path, regression: Path) -> None:
+def test_verdicts_are_parsed_and_missing_ones_excluded_from_the_mean(tmp_path: Path, regression: Path) -> None:
     with OpenAIServer(judge) as server:
         made = spec(tmp_path, server.url, rows())
         done = graded(made)
@@ -101,7 +101,7 @@ def test_verdicts_are_read_and_a_missing_one_is_in_no_mean(tmp_path: Path, regre
     assert all(request.key == "none" for request in asked)
 
 
-def test_some_of_the_questions_have_no_length_control(tmp_path: Path, regression: Path, capfd) -> None:
+def test_length_control_needs_all_questions(tmp_path: Path, regression: Path, capfd) -> None:
     with OpenAIServer(judge) as server:
         with pytest.raises(DataError):
             graded(spec(tmp_path, server.url, rows()[:3]))
@@ -112,7 +112,7 @@ def test_some_of_the_questions_have_no_length_control(tmp_path: Path, regression
         assert len(server.requests) == 3
 
 
-def test_two_answers_to_a_question_are_refused(tmp_path: Path, capfd) -> None:
+def test_two_answers_to_a_question_are_rejected(tmp_path: Path, capfd) -> None:
     twice = [{**row, "id": f"{row['id']}/{k}"} for row in rows()[:1] for k in range(2)]
     with pytest.raises(DataError):
         graded(spec(tmp_path, "http://127.0.0.1:1", twice))

@@ -1,4 +1,4 @@
-"""Best-of-N: the best samples of a question, each answer once, whatever order the samples come in."""
+"""Best-of-N: the best samples of a question, without duplicates, independent of the input order."""
 
 import pytest
 from scored_samples import block, build, code, sample, samples
@@ -21,7 +21,7 @@ def test_the_first_of_the_best_and_no_question_below_the_minimum(tmp_path):
     assert build(tmp_path / "low", rows, "best_of_n", min_score=0.8)[1][-1]["id"] == "q10/0"
 
 
-def test_ties_go_to_the_shortest_if_asked(tmp_path):
+def test_ties_can_go_to_the_shortest(tmp_path):
     rows = [sample("q", 0, 1, "x + 1 + 0"), sample("q", 1, 1, "x + 1"), sample("q", 2, 0.9, "x")]
     assert ids(build(tmp_path / "a", rows, "best_of_n")[1]) == ["q/0"]
     assert ids(build(tmp_path / "b", rows, "best_of_n", tie="shortest")[1]) == ["q/1"]
@@ -51,34 +51,34 @@ def test_columns(tmp_path):
         ({"completion": f"<think>{block(code('x + 1'))}</think> done"}, "no code"),
     ],
 )
-def test_samples_that_prove_nothing_are_left_out(tmp_path, change, reason):
+def test_inconclusive_samples_are_dropped(tmp_path, change, reason):
     rows = [{**sample("q", 5, 1), **change}, sample("q", 6, 0.9, "x"), sample("p", 0, 1)]
     manifest, found = build(tmp_path, rows, "best_of_n", min_score=0.5, column="code")
     assert ids(found) == ["p/0", "q/6"]
     assert manifest.drops == {reason: 1}
 
 
-def test_code_that_passed_once_and_failed_once_is_not_trusted(tmp_path):
+def test_code_with_inconsistent_scores_is_dropped(tmp_path):
     rows = [sample("q", 0, 1, "x + 1"), sample("q", 1, 0, "x + 1"), sample("q", 2, 1, "1 + x")]
     manifest, found = build(tmp_path, rows, "best_of_n")
     assert ids(found) == ["q/2"]
     assert manifest.drops == {"same code, other score": 2}
 
 
-def test_the_order_of_rows_changes_no_byte(tmp_path):
+def test_output_is_independent_of_row_order(tmp_path):
     rows = samples({f"q{n}": [((n * 7 + k) % 5) / 5 for k in range(6)] for n in range(30)})
     results = {build(tmp_path / str(seed), rows, "best_of_n", seed, min_score=0.6, per_prompt=2)[0].sha256
                for seed in range(4)}  # fmt: skip
     assert len(results) == 1
 
 
-def test_rows_without_scores_are_a_fault(tmp_path):
+def test_rows_without_scores_are_bad(tmp_path):
     rows = [{field: value for field, value in sample("q", n, 1).items() if field != "score"} for n in range(3)]
     with pytest.raises(LimitExceeded, match="3 missing score"):
         build(tmp_path, rows, "best_of_n")
 
 
-def test_nothing_good_enough_is_said(tmp_path):
+def test_an_empty_selection_is_reported(tmp_path):
     with pytest.raises(DataError, match="keeps none of 2 rows: 1 question below min_score"):
         build(tmp_path, samples({"q": [0, 0.5]}), "best_of_n", min_score=1)
 

@@ -1,4 +1,4 @@
-"""BLEUBERI's data: the original's selection by hand, the guarded one, references, and the command with its folders."""
+"""BLEUBERI's data: the original's selection by hand, guarded selection, references, and the command's output."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize(("mode", "n"), BY_HAND)
-def test_selection_is_the_originals(mode, n):
+def test_selection_equals_the_originals(mode, n):
     assert chosen(scored(SCORES), mode=mode, n=n) == BY_HAND[mode, n]
 
 
 @pytest.mark.parametrize("mode", ["easy", "hard", "medium"])
 @pytest.mark.parametrize("fault", [{"outcome": "error"}, {"outcome": "timeout"}, {"score": None}, {"score": np.nan}])
-def test_a_failed_score_is_a_missing_one(mode, fault):
-    """A reward model's values are negative: the 0.0 of a failed request would be the highest."""
+def test_a_failed_score_counts_as_missing(mode, fault):
+    """A reward model's scores are negative, so the 0.0 of a failed request would be the highest."""
     rows = [*scored([-17.5, -9.0]), {**scored([0.0] * 3)[2], **fault}]
     outputs = list(Choose(ChooseParams(mode=mode, n=3)).apply(rows, Context(Path(), Path())))
     assert [row["id"] for row in outputs if not isinstance(row, Drop)] == ["q1", "q0"]
@@ -101,14 +101,14 @@ def test_a_failed_score_is_a_missing_one(mode, fault):
     assert (drop.reason, drop.bad) == ("missing score", True)
 
 
-def test_random_draws_as_numpy_does():
+def test_random_mode_samples_as_numpy_does():
     np.random.seed(42)
     drawn = np.random.choice(7, 3, replace=False)
     assert chosen(scored(SCORES), mode="random", n=3) == [f"q{at}" for at in drawn]
     assert chosen(scored(SCORES), mode="random", n=7) == [f"q{at}" for at in range(7)]
 
 
-def test_the_guarded_choice_leaves_out_what_says_nothing_and_keeps_the_sources_shares():
+def test_guarded_selection_drops_uninformative_rows_and_keeps_source_shares():
     rows = scored([0.02 * n for n in range(12)])
     for at, fault in enumerate(({"completion": " "}, {"outcome": "error"}, {"references": ["Yes."]})):
         rows[at] |= fault
@@ -149,7 +149,7 @@ def test_a_row_without_a_reference_is_dropped_and_counted(tmp_path, fault):
 
 
 @pytest.mark.parametrize(("column", "reason"), [("ref_output_gold", "no reference gold"), ("prompt", "no prompt")])
-def test_messages_stand_in_for_a_column_that_is_not_there_and_for_no_null_in_one(tmp_path, column, reason):
+def test_messages_replace_missing_columns_but_not_nulls(tmp_path, column, reason):
     path = pool(tmp_path, **{column: [None, " ", *(GOLD if column != "prompt" else QUESTIONS)[2:]]})
     outputs = list(Pool(PoolParams(path=str(path))).apply((), Context(tmp_path, tmp_path)))
     assert [output.reason for output in outputs if isinstance(output, Drop)] == [reason, reason]
@@ -161,7 +161,7 @@ def test_messages_stand_in_for_a_column_that_is_not_there_and_for_no_null_in_one
 
 
 @pytest.mark.parametrize("column", ["references", "reference"])
-def test_a_file_may_have_references_of_its_own_and_conversations_as_prompts(tmp_path, column):
+def test_a_file_may_have_references_and_conversations(tmp_path, column):
     turns = (("user", "Hi"), ("assistant", "Yes?"), ("user", "2+2?"))
     asked = [{"role": role, "content": text} for role, text in turns]
     given = [None, " ", "\f", [" "], ["\f"], "Four.", ["\f", "Four.", "It is 4."]]
@@ -173,15 +173,15 @@ def test_a_file_may_have_references_of_its_own_and_conversations_as_prompts(tmp_
     assert kept == [(["Four."], asked), (["Four.", "It is 4."], asked)]
 
 
-def test_a_hole_in_a_table_is_no_reference_and_the_word_null_is_one(tmp_path):
-    """pandas reads both back as NaN from the CSV that the original keeps answers in."""
+def test_nan_is_no_reference_but_the_text_null_is(tmp_path):
+    """pandas reads both as NaN from the original's CSV of answers."""
     (tmp_path / "pool.csv").write_text("id,prompt,ref_output_gold\na,What is None in SQL?,null\nb,And in C?,\n")
     manifest, found = making.run(tmp_path, ("reference_pool", {"path": "pool.csv"}))
     assert [(row["id"], row["references"]) for row in found] == [("a", ["null"])]
     assert manifest.drops == {"no reference gold": 1}
 
 
-def test_a_model_that_is_no_column_is_an_error_that_lists_those_there_are(tmp_path):
+def test_an_unknown_reference_model_lists_the_available_ones(tmp_path):
     params = {"path": str(pool(tmp_path)), "ref_models": ["gold", "o4-mini"]}
     with pytest.raises(DataError, match=r"no column ref_output_o4-mini; known: gold, o4-mini-2025-04-16"):
         making.run(tmp_path, ("reference_pool", params))
@@ -195,7 +195,7 @@ def test_a_model_that_is_no_column_is_an_error_that_lists_those_there_are(tmp_pa
         ("x-2 x-3 x x x x-2", "x-2 x-3 x x-4 x-5 x-2-2"),
     ],
 )
-def test_equal_ids_are_told_apart(tmp_path, given, made):
+def test_duplicate_ids_become_distinct(tmp_path, given, made):
     _, rows = making.run(tmp_path, ("reference_pool", {"path": str(pool(tmp_path, id=given.split()))}))
     assert [row["id"] for row in rows] == made.split()
 
@@ -227,7 +227,7 @@ def test_the_command_saves_what_datasets_reads_and_sft_takes_the_references(tmp_
         assert made[0]["id"] == f"q{place}_{'1' if references else '0'}"
 
 
-def test_sft_counts_what_it_leaves_out_and_names_a_column_that_is_not_there(tmp_path, capsys):
+def test_sft_counts_drops_and_names_missing_columns(tmp_path, capsys):
     rows = {"id": ["a", "b", "c", "d"], "prompt": ["p", "q", "r", " "], "references": [["x", "y"], ["z"], None, ["w"]]}
     for name, columns in (("some", rows), ("none", {key: rows[key] for key in ("id", "prompt")})):
         DatasetDict({"train": Dataset.from_dict(columns)}).save_to_disk(str(tmp_path / name))
@@ -242,7 +242,7 @@ def test_sft_counts_what_it_leaves_out_and_names_a_column_that_is_not_there(tmp_
     assert "not a data set saved by `grpo`: no column references; columns: id, prompt" in capsys.readouterr().err
 
 
-def test_what_a_killed_writer_left_is_removed(tmp_path):
+def test_remains_of_a_killed_writer_are_removed(tmp_path):
     output = tmp_path / "plain_1ref-gold"
     code = (
         "import os, sys; from pathlib import Path; from data_prep.families.bleuberi import build\n"
@@ -270,7 +270,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("case", OPTIONS)
-def test_a_wrong_option_is_one_line(tmp_path, case):
+def test_a_wrong_option_is_a_one_line_error(tmp_path, case):
     words, said = OPTIONS[case]
     command = [sys.executable, "-m", "data_prep.families.bleuberi", "grpo", "--cache", str(tmp_path), *words]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
@@ -305,7 +305,7 @@ def test_a_reference_that_is_named_twice_would_make_two_rows_of_one_name(tmp_pat
         ReferencesSftParams(only=(0, 0))
 
 
-def test_a_completion_becomes_a_reference_and_references_become_rows(tmp_path):
+def test_completions_become_references_and_references_become_rows(tmp_path):
     rows = [
         {"id": f"p{n}/0", "prompt": QUESTIONS[n], "completion": GOLD[n], "references": ["first"], "meta": about}
         for n, about in enumerate(
@@ -335,7 +335,7 @@ def test_the_reward_models_server_is_checked_before_anything_is_generated(tmp_pa
 
 
 def test_the_reward_models_server_is_compared_with_transformers(tmp_path, capfd, vllm_python):
-    """Its scores are in order, but of other tokens than the model's own template makes: of a doubled BOS, say."""
+    """The server's scores are ordered correctly, but its tokens differ from the model's template (a doubled BOS)."""
     model = str(REPO / "recipes/mini/reward_model")
     good = tuple(answer for _, answer, _ in PAIRS)
     with RewardServer(value=lambda text: 3.0 if text.endswith(good) else -3.0, model=model) as server:
@@ -347,15 +347,15 @@ def test_the_reward_models_server_is_compared_with_transformers(tmp_path, capfd,
         build._check_reward(build.Request(**given, reward_model_elsewhere=True))
 
 
-def test_a_blank_answer_is_below_any_value_of_a_reward_model():
-    """The original gives it 0.0, a good value among Skywork's."""
+def test_a_blank_answer_scores_below_any_reward_model_score():
+    """The original gives it 0.0, which is a good score for Skywork."""
     request = build.Request(metric="rm", model="m/x", reward_model_url="http://x", hf_dataset_path="o/d")
     (step,) = (step for step in request.spec().steps if step.name == "scores")
     recipe = compose.resolve("bleuberi/grpo_rm").recipe.reward
     assert step.params["params"]["floor"] == recipe.params["floor"] == -40
 
 
-def test_a_model_without_a_chat_template_is_given_one(tmp_path, monkeypatch):
+def test_a_chat_template_can_be_supplied(tmp_path, monkeypatch):
     """The original has one for base models of three families."""
     monkeypatch.chdir(tmp_path)
     given = build.Request(metric="bleu", model="m/base", hf_dataset_path="o/d", chat_template="base.jinja")
@@ -363,8 +363,8 @@ def test_a_model_without_a_chat_template_is_given_one(tmp_path, monkeypatch):
     assert step.params["chat_template"] == str(tmp_path / "base.jinja")
 
 
-def test_the_card_says_who_is_chosen_by_length_alone(tmp_path):
-    """A short answer of the right words is there by its length; the one that shares no word is not."""
+def test_the_card_reports_selection_by_length_alone(tmp_path):
+    """A short answer with the right words is selected for its length; one without common words is not."""
     answers = ["Red, yellow and blue", GOLD[1], "No idea, sorry, ask me something else."]
     references = [f"{GOLD[0]} {GOLD[3]}", GOLD[1], GOLD[2]]
     rows = [

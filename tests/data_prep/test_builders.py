@@ -1,4 +1,4 @@
-"""What the builders share: gold rows, code in fences, and a way back to the step that generated a sample."""
+"""Common parts of the builders: gold rows, code in fences, and provenance of samples."""
 
 import tracemalloc
 
@@ -36,7 +36,7 @@ def test_gold_is_one_row_per_question(tmp_path):
     assert manifest.drops == {"empty gold": 1}
 
 
-def test_golds_are_run_if_asked(tmp_path):
+def test_golds_can_be_checked_by_execution(tmp_path):
     rows = [question("good", code("x + 1")), question("bad", code("x")), question("ugly", "def g(:")]
     rows.append(question("odd", code("x"), tests={"kind": "call"}))
     manifest, found = build(tmp_path, rows, "gold", check=True)
@@ -47,7 +47,7 @@ def test_golds_are_run_if_asked(tmp_path):
     assert "compile_error" in told["ugly"] or "error" in told["ugly"]
 
 
-def test_a_row_without_a_gold_is_a_fault(tmp_path):
+def test_a_row_without_a_gold_is_bad(tmp_path):
     rows = [question("a", code("x")), {**question("b", "x"), "references": []}]
     assert build(tmp_path, rows, "gold")[0].drops == {"empty references": 1}
 
@@ -63,7 +63,7 @@ def test_languages_and_fences():
 
 
 @given(st.text(alphabet="ab`~ \n#", max_size=40).filter(str.strip))
-def test_a_fence_gives_back_what_was_put_in(text):
+def test_fenced_code_is_extracted_unchanged(text):
     assert code_of({"completion": fenced(text, "python")}) == text.strip("\n")
 
 
@@ -80,8 +80,8 @@ def test_natural_order():
 
 
 @pytest.mark.parametrize("kind", ["best_of_n", "pairs", "length_pairs", "gold"])
-def test_builders_hold_one_question_at_a_time(tmp_path, kind):
-    """Of 15 MB of rows less than 3 MB are ever held."""
+def test_builders_hold_one_question_in_memory(tmp_path, kind):
+    """Less than 3 MB of 15 MB of rows are in memory at any time."""
     thought = "Try small cases first, then look for a pattern. " * 100
     path = making.write_jsonl(tmp_path / "rows.jsonl", [
         {"id": f"q{n}/{k}", "prompt": [{"role": "user", "content": f"Question {n}"}], "references": ["4"],

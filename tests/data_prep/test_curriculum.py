@@ -1,4 +1,4 @@
-"""The curriculum: right sums, splits that cannot overlap, the same rows for the same seed."""
+"""The curriculum: right sums, disjoint splits, deterministic rows."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_reordered_question_stays_in_its_split(problem, rng):
 
 @settings(deadline=None, max_examples=15)
 @given(st.dictionaries(st.integers(2, 5), st.integers(1, 60), min_size=1), st.integers(0, 2**32), chains)
-def test_rows_are_deterministic_distinct_and_of_the_levels_asked_for(levels, seed, chain):
+def test_rows_are_deterministic_distinct_and_of_the_requested_levels(levels, seed, chain):
     train = curriculum.questions(levels, "train", seed=seed, chain=chain)
     assert train == curriculum.questions(levels, "train", seed=seed, chain=chain)
     test = curriculum.questions(levels, "test", seed=seed, chain=chain)
@@ -88,13 +88,13 @@ def test_seeds_differ():
     assert curriculum.questions({3: 20}, seed=0) != curriculum.questions({3: 20}, seed=1)
 
 
-def test_repeated_questions_keep_ids_apart():
+def test_repeated_questions_have_distinct_ids():
     rows = curriculum.questions({1: 500}, distinct=False)
     assert len({row["id"] for row in rows}) == 500
     assert len({row["prompt"][0]["content"] for row in rows}) <= arithmetic.capacity(1, "train")
 
 
-def test_both_splits_of_a_listed_level_make_up_the_level():
+def test_both_splits_partition_an_enumerated_level():
     both = arithmetic.listed(2, "train") + arithmetic.listed(2, "test")
     assert len(set(both)) == 90 * 90
     assert 0.08 < len(arithmetic.listed(2, "test")) / len(both) < 0.12

@@ -1,4 +1,4 @@
-"""Functions made of skills: golds that pass in the sandbox, tests that tell slips apart, splits that cannot overlap."""
+"""Functions composed of skills: golds that pass in the sandbox, tests that catch near misses, disjoint splits."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_both_orders_of_a_pair_can_be_on_different_sides():
 
 @settings(deadline=None, max_examples=8)
 @given(st.dictionaries(st.integers(1, 3), st.integers(1, 30), min_size=1), st.integers(0, 2**32))
-def test_rows_are_deterministic_distinct_and_of_the_levels_asked_for(levels, seed):
+def test_rows_are_deterministic_distinct_and_of_the_requested_levels(levels, seed):
     for split in ("train", "test"):
         found = rows(split, levels=levels, seed=seed)
         assert found == rows(split, levels=levels, seed=seed)
@@ -115,7 +115,7 @@ def test_rows_are_deterministic_distinct_and_of_the_levels_asked_for(levels, see
         assert {n: sum(row["meta"]["level"] == n for row in found) for n in levels} == levels
 
 
-def test_seeds_differ_and_repeats_keep_ids_apart():
+def test_seeds_differ_and_repetitions_have_distinct_ids():
     assert rows("train", seed=0) != rows("train", seed=1)
     found = curriculum.questions({1: 600}, distinct=False, subject="functions")
     assert len({row["id"] for row in found}) == 600
@@ -125,12 +125,12 @@ def test_seeds_differ_and_repeats_keep_ids_apart():
 @pytest.mark.parametrize(
     "text", ["sort; sum", "even; even", "negate; count", "above 50; below 20", "sort; reverse; max"]
 )
-def test_questions_that_could_do_without_a_skill_are_refused(text):
+def test_questions_with_a_redundant_skill_are_rejected(text):
     assert not functions.makes_sense(problem(text))
 
 
-def test_slips_fail_a_test():
-    """A skill left out, two swapped, a number off by one: whatever ever makes a difference nearly always shows."""
+def test_near_misses_fail_a_test():
+    """A skill omitted, two swapped, a number off by one: nearly every mutant that differs at all fails a test."""
     rng = random.Random(3)
     caught, differing = 0, 0
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""Training rows that repeat a benchmark's question are dropped with both texts; other questions stay, however alike."""
+"""Training rows that repeat a benchmark question are dropped with both texts; similar questions are kept."""
 
 import re
 
@@ -32,7 +32,7 @@ def test_reworded_reformatted_and_halved_questions_are_repeats(benchmark, case):
 
 
 @pytest.mark.parametrize("case", range(len(OTHERS)))
-def test_the_same_template_with_other_numbers_or_words_is_no_repeat(benchmark, case):
+def test_the_same_template_with_other_numbers_or_words_is_not_a_repeat(benchmark, case):
     assert repeated(benchmark, OTHERS[case]) is None
 
 
@@ -132,13 +132,13 @@ def test_the_first_half_of_a_long_question_without_spaces_is_found(name):
     assert repeated(known, f"{start}他今年13岁，有3个哥哥和2个妹妹，问他家一共有多少个孩子？") is None
 
 
-def test_a_part_that_another_question_goes_on_from_is_no_repeat(benchmark):
+def test_a_shared_beginning_is_not_a_repeat(benchmark):
     meadow = BENCHMARK["fence"].split(" Posts")[0]
     assert repeated(benchmark, f"{meadow} He plants a tree in each corner of the meadow. How many meters?") is None
 
 
 @pytest.mark.parametrize("name", BENCHMARK)
-def test_each_number_counts(benchmark, name):
+def test_a_changed_number_makes_another_question(benchmark, name):
     """A question with any of its numbers changed is another question."""
     text = re.sub(r"\[asy\].*", "", BENCHMARK[name])
     for number in re.finditer(r"\d+", text):
@@ -146,7 +146,7 @@ def test_each_number_counts(benchmark, name):
         assert repeated(benchmark, changed) is None, changed
 
 
-def test_instructions_that_all_questions_have_are_no_evidence():
+def test_shared_instructions_are_not_evidence():
     instruction = (
         "You are given a problem of a mathematics competition for pupils. Think about it carefully, write your "
         "solution step by step in complete sentences, check each step, and put the final answer at the end in a box."
@@ -205,7 +205,7 @@ def test_drops_name_the_row_and_the_question_with_both_texts(tmp_path):
     assert second["detail"].startswith("math500/sum: 100% of the question\n")
 
 
-def test_fields_are_compared_each_by_itself(tmp_path):
+def test_fields_are_compared_separately(tmp_path):
     completions = ["The answer is 85.", f"{OTHERS[30]} So, to the question: {BENCHMARK['trains']} Let us see."]
     assert decontaminate(tmp_path, OTHERS[:2], completions)[1] == ["r0", "r1"]
     manifest, kept, _ = decontaminate(tmp_path, OTHERS[:2], completions, fields=["prompt", "completion"])
@@ -214,7 +214,7 @@ def test_fields_are_compared_each_by_itself(tmp_path):
     assert "Stations $A$ and $B$" in shown, "the part of a long text that repeats the question"
 
 
-def test_errors_name_what_to_change(tmp_path):
+def test_errors_say_what_to_change(tmp_path):
     with pytest.raises(DataError, match="against: no task 'math50' in configs/tasks; did you mean 'math500'"):
         decontaminate(tmp_path, ["b"], against=["math50"], paths={})
     with pytest.raises(DataError, match="paths: 'gsm8k' is not among the tasks of against"):
@@ -233,7 +233,7 @@ PERSONS = [
 
 @pytest.mark.parametrize("names", [("Ann", "Mary"), ("Mary", "Tom"), ("Zoe", "Mary"), ("Zoe", "Ingrid")])
 @pytest.mark.parametrize("others", [PERSONS, QUESTIONS])
-def test_another_name_is_a_rewording_where_the_numbers_agree(names, others):
+def test_a_changed_name_is_a_rewording_if_numbers_agree(names, others):
     known = Benchmark([*others, ("t", "it", TOM)])
     swapped = re.sub("Tom|Mary", lambda name: names[name[0] == "Mary"], TOM)
     assert repeated(known, swapped) == "it"

@@ -1,4 +1,4 @@
-"""Deduplication: exact after normalising, near by Jaccard similarity, with the pair named."""
+"""Deduplication: exact after normalisation, near duplicates by Jaccard similarity, with the pair named."""
 
 import random
 
@@ -32,7 +32,7 @@ def near_duplicates(texts: list[str], threshold: float, ngram: int):
 
 
 def story(rng: random.Random) -> str:
-    """About 30 words of a word problem, hardly ever the same."""
+    """A word problem of about 30 words, rarely repeated."""
     parts = (
         f"{name} has {rng.randint(12, 999)} {rng.choice(THINGS)} {rng.choice(PLACES)}, gives away {rng.randint(2, 11)}"
         for name in rng.sample(NAMES, 3)
@@ -53,7 +53,7 @@ def test_exact_duplicates_after_normalising(tmp_path):
     assert manifest.examples["duplicate"][0] == {"row_id": "r1", "detail": "repeats r0: 'WHAT IS 2+2?'"}
 
 
-def test_powers_bases_and_mixed_numbers_are_no_longer_numbers(tmp_path):
+def test_powers_bases_and_mixed_numbers_stay_distinct(tmp_path):
     prompts = [
         "What is 10²?",
         "What is 102?",
@@ -100,7 +100,7 @@ def test_short_texts_are_compared_by_characters(tmp_path):
 
 
 def test_prompts_that_share_instructions_are_compared_by_the_rest():
-    """5,000 prompts of 145 common words and 30 of their own; one in 50 repeats the one before it but for a word."""
+    """5,000 prompts with 145 shared words and 30 own words; one in 50 differs from its predecessor in one word."""
     rng = random.Random(1)
     prompts = [INSTRUCTIONS + story(rng) for _ in range(5000)]
     for at in range(50, 5000, 50):
@@ -111,7 +111,7 @@ def test_prompts_that_share_instructions_are_compared_by_the_rest():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text("abc ", min_size=1, max_size=30), max_size=25), st.sampled_from([0.3, 0.5, 0.8, 1.0]))
-def test_they_are_those_that_comparing_all_with_all_finds(texts, threshold):
+def test_results_equal_all_pairs_comparison(texts, threshold):
     sets = [shingles(text, 3) for text in texts]
     kept: list[int] = []
     gone = {}

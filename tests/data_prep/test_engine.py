@@ -1,4 +1,4 @@
-"""The engine: whole files or none, the same bytes however it is run, nothing lost or doubled by kill -9."""
+"""The engine: atomic files, the same bytes on every executor, nothing lost or duplicated by kill -9."""
 
 import fcntl
 import json
@@ -58,7 +58,7 @@ def test_a_pool_writes_the_same_bytes(tmp_path):
     )
 
 
-def test_a_second_run_does_nothing_and_a_failed_one_goes_on(tmp_path):
+def test_a_second_run_does_nothing_and_a_failed_run_resumes(tmp_path):
     log = tmp_path / "log"
     with pytest.raises(DataError, match="shard 6 cannot be done"):
         pipeline.run(slow_spec(tmp_path, log=str(log), die_at=6))
@@ -71,13 +71,13 @@ def test_a_second_run_does_nothing_and_a_failed_one_goes_on(tmp_path):
     assert pipeline.plan(spec)[-1].state == "done"
 
 
-def test_a_pool_reports_what_a_worker_met(tmp_path):
+def test_a_pool_reports_worker_errors(tmp_path):
     with pytest.raises(DataError, match="shard 6 cannot be done"):
         pipeline.run(slow_spec(tmp_path, die_at=6, workers=2))
 
 
 def processes_marked(mark: str) -> list[int]:
-    """Processes alive that carry the mark in their environment."""
+    """Live processes with the marker in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -100,7 +100,7 @@ def wait_until_gone(mark: str) -> list[int]:
 
 
 def storm(folder: Path, kills: int, workers: int) -> None:
-    """Kill a run at random moments, again and again; then let it end, and compare with one left in peace."""
+    """Kill a run repeatedly at random moments, then let it finish, and compare with an undisturbed run."""
     rng = random.Random(7)
     log, mark = folder / "log", folder.name
     peaceful = slow_spec(folder, 300, cache="peace")
@@ -128,12 +128,12 @@ def storm(folder: Path, kills: int, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_kill_storm(tmp_path, workers):
+def test_repeated_kills(tmp_path, workers):
     storm(tmp_path, kills=4, workers=workers)
 
 
 @pytest.mark.full
-def test_kill_storm_long(tmp_path):
+def test_repeated_kills_long(tmp_path):
     storm(tmp_path, kills=40, workers=2)
 
 
@@ -150,8 +150,8 @@ def test_two_processes_share_one_step(tmp_path):
     assert sorted(map(int, log.read_text().split())) == list(range(10)), "a shard was done twice"
 
 
-def test_many_may_start_one_step_at_once(tmp_path):
-    """The one that works empties the step's folder while the others look for it."""
+def test_concurrent_starts_of_one_step(tmp_path):
+    """The process that holds the lock empties the step's folder while others access it."""
     making.write_jsonl(tmp_path / "in.jsonl", making.rows(3))
     with ThreadPoolExecutor(8) as threads:
         for attempt in range(20):
@@ -160,7 +160,7 @@ def test_many_may_start_one_step_at_once(tmp_path):
             assert done == [3] * 8
 
 
-def test_a_held_lock_is_said(tmp_path):
+def test_waiting_for_a_lock_is_reported(tmp_path):
     spec = slow_spec(tmp_path)
     pipeline.run(spec, ["load"])
     job = pipeline.jobs(spec)[1]
@@ -181,7 +181,7 @@ def test_a_held_lock_is_said(tmp_path):
 COLUMNS = {"prompt": "prompt", "completion": "completion", "meta.index": "meta.index"}  # a map keeps an empty text
 
 
-def test_a_row_without_a_needed_field_stops_at_the_door(tmp_path):
+def test_a_row_without_a_required_field_is_dropped_before_the_step(tmp_path):
     rows = making.rows(100)
     rows[18]["completion"] = ""
     making.write_jsonl(tmp_path / "in.jsonl", rows)
@@ -205,7 +205,7 @@ def test_too_many_bad_rows_abort_early_with_status_3(tmp_path):
     assert manifest.drops["empty completion"] == 30
 
 
-def test_a_verdict_aborts_and_its_shards_are_tried_again(tmp_path):
+def test_a_verdict_aborts_and_its_shards_are_retried(tmp_path):
     making.write_jsonl(tmp_path / "in.jsonl", making.rows(50))
     items = ("load", {"path": "in.jsonl"}), ("suspicious", {"log": str(tmp_path / "log")})
     with pytest.raises(LimitExceeded, match="odd"):
@@ -213,13 +213,13 @@ def test_a_verdict_aborts_and_its_shards_are_tried_again(tmp_path):
     assert pipeline.plan(making.spec(tmp_path, *items))[-1].shards_done == 0
 
 
-def test_a_step_that_leaves_nothing_says_why(tmp_path):
+def test_an_empty_output_is_explained(tmp_path):
     making.write_jsonl(tmp_path / "in.jsonl", [{**row, "meta": {"index": 3}} for row in making.rows(4)])
     with pytest.raises(DataError, match="'slow' keeps none of 4 rows: 4 every seventh"):
         making.run(tmp_path, ("load", {"path": "in.jsonl"}), ("slow", {}))
 
 
-def test_a_full_disk_is_one_line(tmp_path):
+def test_a_full_disk_is_a_one_line_error(tmp_path):
     # The name under which the writer starts leads to a device that is always full.
     temporary_path(tmp_path / "rows.jsonl").symlink_to("/dev/full")
     with pytest.raises(DataError, match=r"rows\.jsonl.*the disk is full; free some space"):
@@ -227,8 +227,8 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_written_together_stand_when_the_last_one_does(tmp_path):
-    """And where the last cannot be written, none does."""
+def test_files_written_together_appear_with_the_last_one(tmp_path):
+    """If the last one cannot be written, none appears."""
     temporary_path(tmp_path / "b").symlink_to("/dev/full")
     with pytest.raises(DataError, match="the disk is full"):
         write_files([(tmp_path / "a", [b"x"]), (tmp_path / "b", [b"x" * 100_000])])
@@ -238,7 +238,7 @@ def test_files_written_together_stand_when_the_last_one_does(tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyError("stop"), OSError(28, "full")])
-def test_a_file_whose_writer_fails_is_not_there(tmp_path, error):
+def test_a_failed_writer_leaves_no_file(tmp_path, error):
     def half() -> None:
         with whole_file(tmp_path / "rows") as file:
             file.write(b"half")
@@ -254,7 +254,7 @@ def test_a_file_whose_writer_fails_is_not_there(tmp_path, error):
 
 
 @pytest.mark.parametrize("kept", [("select", {"n": 10}), ("dedup", {}), ("export", {})])
-def test_a_row_that_is_kept_is_written_as_it_was_read(tmp_path, kept):
+def test_an_unchanged_row_is_written_verbatim(tmp_path, kept):
     making.write_jsonl(tmp_path / "in.jsonl", making.rows(10))
     items = ("load", {"path": "in.jsonl"}), kept
     loaded = pipeline.find(making.spec(tmp_path, *items[:1]))
@@ -268,7 +268,7 @@ def test_a_row_that_is_kept_is_written_as_it_was_read(tmp_path, kept):
     assert written == shard.read_bytes()
 
 
-def test_a_copy_of_a_stored_row_is_a_row_of_its_own():
+def test_a_copy_of_a_stored_row_can_be_changed():
     row = stored(b'{"id": "1", "meta": {}}\n')
     assert row.line == b'{"id": "1", "meta": {}}\n'
     assert [type(one) for one in ({**row}, row | {"id": "2"}, row.copy())] == [dict, dict, dict]
@@ -289,7 +289,7 @@ def test_space_is_checked_before_anything_is_written(tmp_path):
     assert list(job.shards.iterdir()) == []
 
 
-def test_what_a_killed_writer_left_is_swept(tmp_path):
+def test_temporary_files_of_a_killed_writer_are_removed(tmp_path):
     spec = slow_spec(tmp_path)
     job = pipeline.jobs(spec)[1]
     job.shards.mkdir(parents=True)
@@ -305,8 +305,8 @@ def test_a_new_version_of_the_code_is_a_new_step(tmp_path):
     assert job.dir.name == f"slow-{job.key[:12]}"
 
 
-def test_a_row_that_passes_cannot_be_changed_in_place():
-    """The line as it was read would be written."""
+def test_passed_rows_are_read_only():
+    """The original line would be written."""
     row = stored(b'{"id": "1", "score": 0}\n')
     for change in (lambda: row.__setitem__("score", 1), lambda: row.update(score=1), lambda: row.pop("score")):
         with pytest.raises(TypeError, match="yield a copy"):
@@ -344,7 +344,7 @@ def test_lines_are_found_across_files_without_reading_all_of_them(tmp_path):
         assert inputs.lines(start, stop) == every[start:stop]
 
 
-def test_how_many_processes_work_follows_the_setting(tmp_path, monkeypatch):
+def test_the_number_of_processes_follows_the_setting(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(executors, "cpus", lambda: 2)
     monkeypatch.setattr(processes, "work", lambda job, calls, workers: made.append(workers) or iter(()))

@@ -1,4 +1,4 @@
-"""The engine stays full: decode steps of a simulated engine for a real step's requests, beside the ideal number."""
+"""Utilisation: decode steps of a simulated engine for a real step's requests, compared with the ideal number."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ QUIET_S = 0.3  # the engine goes on with free slots when no request has come for
 
 
 def lengths() -> list[int]:
-    """Lognormal with a long tail, as reasoning models' completions: mean 500, at most 2,048."""
+    """Lognormal lengths with a long tail, like reasoning models' completions: mean 500, at most 2,048."""
     at_random = random.Random(1)
     drawn = [max(50, min(2048, int(at_random.lognormvariate(0, 0.8) * 365))) for _ in range(ROWS)]
     return [TOKENS, *(math.ceil(one / TOKENS) * TOKENS for one in drawn[1:])]
 
 
 class SimulatedEngine(AsyncBaseTransport):
-    """Decodes all sequences in its slots by `TOKENS` at a time; requests beyond the slots wait in their order."""
+    """Decodes `TOKENS` tokens of all sequences in its slots per step; other requests wait in order."""
 
     def __init__(self, tokens: list[int]) -> None:
         self.tokens, self.steps, self.arrived = tokens, 0, 0

@@ -1,4 +1,4 @@
-"""Export: files that trainers read, whole, with nothing lost that was not said."""
+"""Export: files that trainers read, complete, with every dropped row reported."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_the_datasets_library_reads_it(tmp_path, monkeypatch):
     assert found[3]["messages"] == [USER, {"role": "assistant", "content": "c 3"}]
 
 
-def test_rows_say_where_they_came_from_and_all_have_the_same_columns(tmp_path):
+def test_rows_have_source_columns_and_a_common_schema(tmp_path):
     rows = [{"prompt": f"{source} {n}", "completion": "c", "source": source} for source in "abc" for n in range(3)]
     making.write_jsonl(tmp_path / "in.jsonl", rows)
     parts = {"first": {"sources": ["a", "b"]}, "second": {"sources": ["c"]}}
@@ -98,7 +98,7 @@ def test_pairs_as_a_hugging_face_data_set(tmp_path):
     assert {name: row[name] for name in pair} == pair
 
 
-def test_rows_that_cannot_be_trained_on_are_drops(tmp_path):
+def test_rows_unusable_for_training_are_dropped(tmp_path):
     good = [{"prompt": [USER], "completion": "c"}] * 100
     bad = [
         {"prompt": [USER], "completion": ""},
@@ -112,12 +112,12 @@ def test_rows_that_cannot_be_trained_on_are_drops(tmp_path):
     assert len((folder / "train.jsonl").read_bytes().split(b"\n")) == 101
 
 
-def test_prompts_alone_are_no_training_data(tmp_path):
+def test_prompts_without_completions_are_rejected(tmp_path):
     with pytest.raises(LimitExceeded, match="5 missing completion"):
         export(tmp_path, [{"prompt": f"q {n}"} for n in range(5)])
 
 
-def test_a_dataset_name_is_no_path(tmp_path):
+def test_a_dataset_name_cannot_be_a_path(tmp_path):
     found = pipeline.parse("p", [{"load": {"path": "x"}}, {"export": {"dataset": "../../x"}}])[1]
     assert [fault.path for fault in found] == [(1, "export", "dataset")]
     with pytest.raises(DataError):

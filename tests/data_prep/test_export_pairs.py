@@ -108,7 +108,7 @@ def test_torchtune_reads_both_shapes(tmp_path):
     ]
 
 
-def test_no_pair_of_equals_or_halves(tmp_path):
+def test_equal_or_incomplete_pairs_are_dropped(tmp_path):
     good = [{**PAIR, "completion": f"c {n}"} for n in range(60)]
     bad = [{**PAIR, "rejected": PAIR["completion"]}, {"prompt": "q", "completion": "c"}, {**PAIR, "rejected": ""}]
     manifest, folder = export(tmp_path, good + bad, preference=True)
@@ -124,7 +124,7 @@ def test_no_pair_of_equals_or_halves(tmp_path):
         ({"format": "torchtun"}, "'torchtune'"),
     ],
 )
-def test_what_does_not_go_together_is_said_before_anything_runs(params, told):
+def test_conflicting_parameters_fail_before_anything_runs(params, told):
     (fault,) = pipeline.parse("p", [{"load": {"path": "x"}}, {"export": params}])[1]
     assert told in fault.message
 

@@ -1,4 +1,4 @@
-"""Export for verl: prompts with their golds, once each, as verl's own data set and our adapter read them."""
+"""Export for verl: each prompt once with its gold, readable by verl's data set and our adapter."""
 
 import json
 import os
@@ -44,21 +44,21 @@ def test_columns(tmp_path):
 
 
 @pytest.mark.parametrize("gold", [{"tests": {"inputs": ["ab"], "outputs": ["ba"]}}, {"references": ["so", "thus"]}])
-def test_golds_that_are_no_short_answer(tmp_path, gold):
+def test_golds_other_than_short_answers(tmp_path, gold):
     (found,) = pq.read_table(export(tmp_path, [{"prompt": "q", **gold}])[1]).to_pylist()
     assert found["reward_model"]["ground_truth"] == ""
     told = json.loads(found["extra_info"]["row"])
     assert {name: told[name] for name in gold} == gold
 
 
-def test_tasks_are_told_apart_by_their_source(tmp_path):
+def test_source_identifies_the_task(tmp_path):
     chain = making.spec(tmp_path, ("load", {"tasks": ["arithmetic"], "limit": 3}), ("export", {"format": "verl"}))
     pipeline.run(chain)
     found = pq.read_table(pipeline.find(chain) / "export" / "train.parquet").to_pylist()
     assert [one["data_source"] for one in found] == ["arithmetic"] * 3
 
 
-def test_nothing_of_a_completion_is_left(tmp_path):
+def test_fields_of_a_completion_are_removed(tmp_path):
     about = {"prompt_id": "p", "finish_reason": "length", "tokens": 7, "score_details": {"parsed": "41"}}
     labels = {"level": 2, "subject": "sums", "essay": "x" * 1000, "tags": ["a"]}
     sampled = [
@@ -79,7 +79,7 @@ def test_nothing_of_a_completion_is_left(tmp_path):
     }
 
 
-def test_rows_that_cannot_be_asked_are_drops(tmp_path):
+def test_unusable_prompts_are_dropped(tmp_path):
     good = [{"prompt": f"q {n}", "answer": "1"} for n in range(200)]
     bad = [
         {"prompt": "no gold", "answer": ""},

@@ -1,4 +1,4 @@
-"""Files of all kinds are read by what they hold, or named: compressed, in folders, tables, copies of the Hub."""
+"""Files of all kinds are read or reported: compressed, in folders, tables, copies of Hub repositories."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ def read(folder: Path, path: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
-def test_a_column_that_stands_twice_is_not_overwritten(name: str, tmp_path: Path) -> None:
+def test_a_repeated_column_is_not_overwritten(name: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"prompt": "1+1?", "completion": "2", "prompt": "2+2?"}\n' * 2)
     (tmp_path / "a.csv").write_text("prompt,completion,completion\n1+1?,2,3\n")
     columns = [pa.array([QUESTION]), pa.array([GOOD]), pa.array([BAD])]
@@ -96,7 +96,7 @@ def test_arrow_files_and_a_copy_of_a_hub_repository(tmp_path: Path) -> None:
         (b"\xef\xbb\xbf<!-- Sign in -->\n<head></head>", "a web page"),
     ],
 )
-def test_files_that_are_something_else_are_named(content: bytes, what: str, tmp_path: Path) -> None:
+def test_files_of_other_types_are_named(content: bytes, what: str, tmp_path: Path) -> None:
     for name in ("in.jsonl", "in.jsonl.gz", "in.csv.zst"):
         (tmp_path / name).write_bytes(content)
         if name == "in.jsonl" or content.lower().startswith((b"version", b"<!", b"\xef\xbb\xbf<")):
@@ -174,7 +174,7 @@ def test_values_of_tables_are_texts_as_they_were_written(tmp_path: Path) -> None
     assert (rows[0]["answer"], rows[0]["meta"]) == ("0.1", {"level": "2024-01-01"})
 
 
-def test_a_number_too_large_for_a_float_is_no_gold(tmp_path: Path) -> None:
+def test_a_number_too_large_for_a_float_is_not_a_gold(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"problem": "10^400?", "answer": 1e400}\n')
     _, rows = making.run(tmp_path, ("load", {"path": "in.jsonl"}))
     assert "answer" not in rows[0]

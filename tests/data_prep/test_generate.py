@@ -76,7 +76,7 @@ def manifest(folder: Path) -> Manifest:
 
 
 def journal(folder: Path) -> Counter[str]:
-    """Kinds of the records of what was asked and answered."""
+    """Kinds of the journal's records."""
     lines = [
         line for path in (folder / "cache" / "replies").glob("*/*.jsonl") for line in path.read_bytes().splitlines()
     ]
@@ -119,7 +119,7 @@ def test_a_kill_costs_what_is_in_flight_and_replicas_make_the_same_bytes(
     assert any(first["completion"] != second["completion"] for first, second in pairs)
 
 
-def test_names_of_engine_and_sampling_are_vllms_own(vllm_python: Path) -> None:
+def test_engine_and_sampling_names_are_vllms(vllm_python: Path) -> None:
     command = [str(vllm_python), "-m", "data_prep.inference.vllm.dump_keys"]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True, timeout=300)
     assert json.loads(done.stdout[done.stdout.index("{") :]) == json.loads(
@@ -127,7 +127,7 @@ def test_names_of_engine_and_sampling_are_vllms_own(vllm_python: Path) -> None:
     )
 
 
-def test_a_base_model_is_asked_by_a_template_of_ones_own(mini_model: Path, vllm_python: Path, tmp_path: Path) -> None:
+def test_a_base_model_uses_the_given_chat_template(mini_model: Path, vllm_python: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(mini_model, base, ignore=shutil.ignore_patterns("chat_template*"))
     config = json.loads((base / "tokenizer_config.json").read_text())
@@ -146,7 +146,7 @@ def test_a_base_model_is_asked_by_a_template_of_ones_own(mini_model: Path, vllm_
     assert manifest(tmp_path).rows_out == 4
 
 
-def test_rows_keep_what_is_theirs_and_lose_another_completions_marks() -> None:
+def test_rows_keep_their_fields_except_those_of_a_completion() -> None:
     row = {**question(1), "completion": "old", "score": 1.0, "outcome": "scored"}
     made = list(sample_rows(row, [Sample("new", "stop", 4), Sample("long", "length", None)]))
     assert made[0] == {
@@ -175,17 +175,17 @@ def test_rows_keep_what_is_theirs_and_lose_another_completions_marks() -> None:
         ({"sampling": {"temperature": 0.1}}, "set the step's own parameter instead: temperature"),
     ],
 )
-def test_parameters_that_contradict_are_refused(params: dict[str, Any], message: str) -> None:
+def test_contradictory_parameters_are_rejected(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         GenerateParams(model="m", **params)
 
 
-def test_only_an_endpoint_elsewhere_needs_no_vllm() -> None:
+def test_only_a_remote_endpoint_needs_no_vllm() -> None:
     assert Generate(GenerateParams(model="m")).env() == "vllm"
     assert Generate(GenerateParams(model="m", base_url="http://x/v1")).env() == "core"
 
 
-def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_model_is_a_one_line_error(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, [question(0)], model="./no/such")
     with pytest.raises(DataError, match=r"model '\./no/such' is neither a local folder nor a Hub id") as caught:
         pipeline.run(spec)
@@ -207,7 +207,7 @@ def test_a_hub_model_that_cannot_be_had_is_one_line_before_the_engine_starts(
     assert "Traceback" not in output
 
 
-def test_a_models_content_is_its_identity(mini_model: Path, tmp_path: Path) -> None:
+def test_a_model_is_identified_by_content(mini_model: Path, tmp_path: Path) -> None:
     def identity(folder: Path) -> dict[str, str]:
         return find_model(str(folder), None, tmp_path).identity()
 
@@ -268,7 +268,7 @@ def test_a_filtered_sample_is_counted_and_the_others_are_kept(tmp_path: Path) ->
     assert manifest.drops == {"sample refused or filtered": 1}
 
 
-def test_too_many_failures_abort_and_the_next_run_asks_again(tmp_path: Path) -> None:
+def test_too_many_failures_abort_and_the_next_run_retries(tmp_path: Path) -> None:
     broken = True
     with OpenAIServer(lambda request: Status(400) if broken and request.number else None) as server:
         spec = make_spec(tmp_path, [question(i) for i in range(20)], **endpoint_params(server))

@@ -1,4 +1,4 @@
-"""A step's identity: what it imports, compared as syntax; what its inputs contain; and replies that outlive both."""
+"""A step's key: its imports, compared as syntax trees; its inputs' content; and replies that are kept across keys."""
 
 import ast
 import json
@@ -29,7 +29,7 @@ print(json.dumps({kind: code_hash((place.split(":")[0],)) for kind, place in STE
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The packages, to be edited."""
+    """An editable copy of the packages."""
     for name in ("data_prep", "rewards"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
@@ -84,7 +84,7 @@ def test_code_that_runs_changes_the_keys_of_the_steps_that_import_it(copy: Path)
         ("own_package.rows", "own_helper.py"),
     ],
 )
-def test_what_decides_beside_a_module_changes_its_key(module: str, path: str, copy: Path) -> None:
+def test_data_files_of_a_module_change_its_key(module: str, path: str, copy: Path) -> None:
     (copy / "own_package").mkdir()
     for name in ("own_rows.py", "own_package/__init__.py", "own_package/rows.py"):
         (copy / name).write_text("import json\nimport own_helper\nimport pytest\n")
@@ -107,7 +107,7 @@ def test_imports_are_followed_into_functions_and_up_to_packages() -> None:
     assert all(place.partition(":")[0] in imported_modules(place.partition(":")[0]) for place in STEPS.values())
 
 
-def test_parsing_is_remembered(tmp_path: Path) -> None:
+def test_parsing_results_are_cached(tmp_path: Path) -> None:
     words = [sys.executable, "-c", KEYS.replace("[0],))", f"[0],), Path({str(tmp_path)!r}))")]
     first = subprocess.run(words, cwd=REPOSITORY, capture_output=True, check=True).stdout
     entries = json.loads((tmp_path / "code.json").read_bytes())
@@ -122,7 +122,7 @@ def spec(folder: Path, *steps: tuple[str, dict]) -> pipeline.Spec:
     return making.spec(folder, *steps)
 
 
-def test_a_step_whose_inputs_contain_the_same_rows_is_not_done_again(tmp_path: Path) -> None:
+def test_a_step_with_identical_input_rows_is_reused(tmp_path: Path) -> None:
     log = tmp_path / "log"
     making.write_jsonl(tmp_path / "in.jsonl", making.rows(40))
     made = pipeline.run(spec(tmp_path, ("load", {"path": "in.jsonl"}), ("slow", {"log": str(log)})))
@@ -142,7 +142,7 @@ def generating(folder: Path, server: OpenAIServer, **load: object) -> pipeline.S
     return spec(folder, ("load", {"path": "in.jsonl", **load}), ("generate", params))
 
 
-def test_whatever_changes_a_key_no_reply_is_asked_for_twice(tmp_path: Path) -> None:
+def test_no_request_is_repeated_after_a_key_change(tmp_path: Path) -> None:
     prompts = [{"id": f"p{n}", "prompt": [{"role": "user", "content": f"What is {n} + {n}?"}]} for n in range(20)]
     making.write_jsonl(tmp_path / "in.jsonl", prompts)
     with OpenAIServer() as server:

@@ -1,4 +1,4 @@
-"""Statistics against figures computed by hand, by enumeration, by simulation and from tables."""
+"""Statistics against values computed by hand, by enumeration, by simulation and from tables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_pass_at_k_is_bounded_grows_with_k_and_at_one_is_the_share(n, data):
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(4, 5, 1), (4, -1, 1), (4, 2, 0), (4, 2, 5)])
-def test_pass_at_k_refuses_impossible_counts(n, c, k):
+def test_pass_at_k_rejects_impossible_counts(n, c, k):
     with pytest.raises(ValueError, match="pass@k needs"):
         intervals.pass_at_k(n, c, k)
 
@@ -96,13 +96,13 @@ def test_interval_in_the_middle_is_mean_plus_minus_two_stderr():
     assert found["ci95"][1] == pytest.approx(54 + 1.96 * found["stderr"], abs=0.05)
 
 
-def test_interval_claims_no_certainty_when_all_prompts_agree():
+def test_interval_has_width_when_all_prompts_agree():
     assert intervals.interval([1.0] * 40)["ci95"] == pytest.approx([90.72, 100], abs=0.01)
     assert intervals.interval([0.0] * 40)["ci95"] == pytest.approx([0, 9.28], abs=0.01)
     assert intervals.interval([1.0])["ci95"][0] < 25
 
 
-def test_interval_of_rewards_outside_zero_to_one_is_not_squeezed():
+def test_interval_of_scores_outside_zero_to_one_is_not_clipped():
     found = intervals.interval([-1.0, 1.0, -1.0, -1.0])
     assert found["mean"] == -50
     assert found["ci95"][0] == pytest.approx(-50 - 3.18245 * 50, abs=0.01)
@@ -137,7 +137,7 @@ def test_paired_by_hand():
     assert found["ci95"] == pytest.approx([max(-100, 37.5 - 76.174), 100], abs=0.01)
 
 
-def test_paired_without_change_keeps_room_for_what_was_not_seen():
+def test_paired_without_change_has_an_interval_with_width():
     same = {str(i): 100.0 for i in range(40)}
     assert intervals.paired(same, same)["ci95"] == pytest.approx([-9.28, 9.28], abs=0.01)
 
@@ -150,7 +150,7 @@ def test_paired_is_antisymmetric(values):
     assert forth["ci95"] == [-back["ci95"][1], -back["ci95"][0]]
 
 
-def test_paired_without_a_common_prompt_is_refused():
+def test_paired_without_a_common_prompt_is_rejected():
     with pytest.raises(DataError, match="no prompt in common"):
         intervals.paired({"a": 1.0}, {"b": 1.0})
 
@@ -162,7 +162,7 @@ def test_paired_ratio_by_hand():
     assert found["ci95"] == pytest.approx([-50 - 158.83, -50 + 158.83], abs=0.01)
 
 
-def test_paired_ratio_of_what_shrinks_alike_is_certain_and_covers_the_truth_otherwise():
+def test_paired_ratio_is_exact_for_equal_ratios_and_covers_the_truth():
     b = {str(i): 10.0 + i for i in range(30)}
     assert intervals.paired_ratio({p: 0.7 * v for p, v in b.items()}, b)["ci95"] == pytest.approx([-30, -30])
     rng, hits = random.Random(4), 0
@@ -175,6 +175,6 @@ def test_paired_ratio_of_what_shrinks_alike_is_certain_and_covers_the_truth_othe
 
 
 @pytest.mark.parametrize(("b", "message"), [({"q": 1.0}, "no prompt in common"), ({"p": 0.0}, "not above 0")])
-def test_paired_ratio_refuses_what_has_no_ratio(b, message):
+def test_paired_ratio_rejects_undefined_ratios(b, message):
     with pytest.raises(DataError, match=message):
         intervals.paired_ratio({"p": 1.0}, b)

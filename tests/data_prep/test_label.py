@@ -1,4 +1,4 @@
-"""Difficulty: a model's labels over HTTP, with all that can be wrong in a reply, and the measured alternative."""
+"""Difficulty: a model's labels over HTTP, with all kinds of bad replies, and difficulty by pass rate."""
 
 import json
 
@@ -17,7 +17,7 @@ def label(folder, server, prompts, drop_share=0.05, **params):
 
 
 def says(replies: dict[str, list[str]]):
-    """A judge whose replies to each problem come in turn, the last again and again."""
+    """A judge that returns the given replies to each problem in turn, then repeats the last."""
     asked: dict[str, int] = {}
 
     def script(request: Request) -> Finish:
@@ -29,7 +29,7 @@ def says(replies: dict[str, list[str]]):
     return script
 
 
-def test_labels_are_read_and_what_cannot_be_read_is_asked_again_then_counted(tmp_path):
+def test_unreadable_labels_are_requested_again_then_counted(tmp_path):
     replies = {
         "easy": ['{"reason": "one step", "difficulty": 1}'],
         "fenced": ['Sure:\n```json\n{"difficulty": 7.0}\n```'],
@@ -49,8 +49,8 @@ def test_labels_are_read_and_what_cannot_be_read_is_asked_again_then_counted(tmp
     assert by_temperature == {0: set(replies), 0.7: {"second", "never", "bool"}}
 
 
-def test_all_rows_are_asked_side_by_side_and_said_as_they_come(tmp_path, monkeypatch, capsys):
-    """In shards of a few hundred, each would end in a wait for its slowest reply; one large shard tells of itself."""
+def test_all_rows_are_requested_concurrently_with_progress(tmp_path, monkeypatch, capsys):
+    """With shards of a few hundred, each would wait for its slowest reply; one large shard reports progress."""
     monkeypatch.setattr("data_prep.inference.api.spend.SAY_EVERY_S", 0.0)
     with OpenAIServer(lambda request: Finish(content='{"difficulty": 3}')) as server:
         manifest, rows = label(tmp_path, server, [f"p{n}" for n in range(600)])
@@ -60,7 +60,7 @@ def test_all_rows_are_asked_side_by_side_and_said_as_they_come(tmp_path, monkeyp
     assert all(f": {count} requests of this run are done" in said for count in (1, 300, 600))
 
 
-def test_a_failure_is_a_drop_and_too_many_end_the_step(tmp_path):
+def test_failures_are_drops_and_too_many_end_the_step(tmp_path):
     def script(request: Request):
         return Status(400) if "\nbad\n" in request.prompt else Finish(content='{"difficulty": 3}')
 
@@ -85,7 +85,7 @@ def test_a_reply_is_only_data(tmp_path):
 
 
 def samples() -> list[dict]:
-    """Three samples each of problems that are solved always, once and never; one that was never judged."""
+    """Three samples each of problems solved always, once and never, and of one without scores."""
     passed = {"easy": [1, 1, 1], "mid": [0, 1, 0], "hard": [0, 0, 0]}
     rows = [
         {

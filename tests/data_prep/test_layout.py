@@ -1,4 +1,4 @@
-"""Imports go one way: no cycles, and no package imports one that stands above it."""
+"""Import layers: no cycles, and no package imports a higher one."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def graph(package: str) -> dict[str, set[str]]:
 
 
 def layer(module: str) -> int | None:
-    """The place in ORDER of the package that a module of data_prep stands in; families apart from each other."""
+    """The layer (index in ORDER) of a data_prep module; each family is its own layer."""
     parts = module.split(".")
     return ORDER.index(parts[1]) if parts[0] == "data_prep" and len(parts) > 1 else None
 
 
-def test_no_module_of_data_prep_imports_one_above_it():
+def test_modules_import_only_lower_packages():
     upward = [
         f"{module} imports {other}"
         for module, others in graph("data_prep").items()

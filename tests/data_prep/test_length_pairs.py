@@ -1,4 +1,4 @@
-"""Pairs that teach brevity: which samples stand in them, that counts and seed hold, and that order changes nothing."""
+"""Length pairs: which samples form them, counts and seed, independence of the input order."""
 
 import random
 
@@ -51,12 +51,12 @@ def test_the_shortest_right_one_that_is_longer_than_the_wrong_one(tmp_path):
     assert [name for name, row in found.items() if row["meta"]["pair"] == "not_too_short"] == ["q/3>q/1"]
 
 
-def test_tokens_count_where_all_samples_have_them(tmp_path):
+def test_lengths_are_tokens_if_all_samples_have_them(tmp_path):
     _, found = pairs(tmp_path, samples("q", (10, 1), (20, 1), (30, 1), tokens=True))
     assert list(found) == ["q/2>q/0"], "the longest text has the fewest tokens here"
 
 
-def test_ratio_leaves_pairs_out_that_hardly_differ(tmp_path):
+def test_ratio_drops_pairs_of_similar_length(tmp_path):
     rows = [*samples("a", (10, 1), (15, 1)), *samples("b", (10, 1), (20, 1))]
     assert list(pairs(tmp_path, rows, ratio=2.0)[1]) == ["b/0>b/1"]
 

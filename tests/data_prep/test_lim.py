@@ -1,4 +1,4 @@
-"""LIM scores by hand, and what a real run's samples may look like."""
+"""LIM scores by hand, and irregular samples of real runs."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from data_prep.families.min_o1.lim import epochs, lim_scores, read_steps, sample
 
 
 def write_step(folder: Path, step: int, **prompts: list[float]) -> Path:
-    """`prompts`: the accuracy of each sample of each prompt that this step asks."""
+    """prompts: the accuracy of each sample of each prompt in this step."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [{"id": name, "acc": acc, "step": step} for name, found in prompts.items() for acc in found]
     return making.write_jsonl(folder / f"{step}.jsonl", lines)
@@ -75,7 +75,7 @@ def test_one_epoch():
     assert lim_scores([{"a": 1.0, "b": 0.0}]) == {"a": 0.0, "b": 0.0}  # mean 1/2: 1 - (1/4) / (1/4)
 
 
-def test_where_all_was_solved_always_everyone_scores_one():
+def test_always_solved_prompts_score_one():
     assert lim_scores([{"a": 1.0, "b": 1.0}] * 3) == {"a": 1.0, "b": 1.0}
 
 
@@ -99,14 +99,14 @@ def test_missing_prompts_are_drops_with_their_reason(tmp_path):
     assert manifest.drops == {"missing in an epoch": 1}
 
 
-def test_epochs_end_where_a_prompt_comes_again():
+def test_epochs_end_at_a_repeated_prompt():
     # Seven prompts in batches of two: every epoch leaves one out, another each time.
     steps = ["ab", "cd", "ef", "ga", "bc", "de", "fg", "ab", "cd"]
     found = epochs([dict.fromkeys(step, 0.0) for step in steps])
     assert ["".join(one) for one in found] == ["abcdef", "gabcde", "fgabcd"]
 
 
-def test_a_last_epoch_that_training_ended_in_does_not_count():
+def test_an_incomplete_last_epoch_is_ignored():
     found = epochs([dict.fromkeys(step, 0.0) for step in ("ab", "cd", "ba")])
     assert ["".join(one) for one in found] == ["abcd"]
     assert epochs([]) == []
@@ -133,13 +133,13 @@ def test_steps_that_a_resumed_run_repeated_count_once(tmp_path, run):
     assert keep(tmp_path, "abcd", threshold=0)[1] == before
 
 
-def test_steps_are_taken_in_their_order_and_other_files_left_alone(run):
+def test_steps_are_read_in_order_and_other_files_ignored(run):
     write_step(run, 10, a=[1])
     (run / "notes.jsonl").write_text("{}\n")
     assert [path.name for path in sample_files(run.parent)] == ["1.jsonl", "2.jsonl", "3.jsonl", "4.jsonl", "10.jsonl"]
 
 
-def test_a_torn_line_is_skipped_and_counted(tmp_path, run):
+def test_an_incomplete_line_is_skipped_and_counted(tmp_path, run):
     whole = keep(tmp_path, "abcd", threshold=0)[1]
     with (run / "4.jsonl").open("a") as file:
         file.write('{"id": "c", "acc": 0.')
@@ -158,7 +158,7 @@ def test_a_torn_line_is_skipped_and_counted(tmp_path, run):
         ({"id": "a", "acc": 2}, "acc is 2"),
     ],
 )
-def test_samples_that_tell_nothing(tmp_path, run, line, told):
+def test_unreadable_samples(tmp_path, run, line, told):
     making.write_jsonl(run / "5.jsonl", [line])
     steps, unreadable = read_steps([run / "5.jsonl"])
     assert steps == [{}]
@@ -169,7 +169,7 @@ def test_samples_that_tell_nothing(tmp_path, run, line, told):
         keep(tmp_path, "abcd", threshold=0)
 
 
-def test_a_run_that_is_none_is_one_clear_message(tmp_path, run):
+def test_an_invalid_run_gives_one_clear_message(tmp_path, run):
     making.write_jsonl(tmp_path / "in.jsonl", rows("ab"))
     for folder, told in (("nowhere", "no such folder"), (".", "neither train/samples")):
         with pytest.raises(DataError, match=f"step 'lim': .*{told}"):  # before anything runs
@@ -202,6 +202,6 @@ def test_samples_of_generated_rows_are_known_by_their_prompt(tmp_path, run):
     assert [row["id"] for row in found] == ["c/0"]
 
 
-def test_it_wants_a_measure():
+def test_a_threshold_or_n_is_required():
     found = pipeline.parse("p", [{"load": {"path": "x"}}, {"lim": {"run": "r"}}])[1]
     assert [str(fault) for fault in found] == ["1.lim: give threshold (0.6 in LIMR), n, or both"]

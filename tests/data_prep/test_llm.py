@@ -1,4 +1,4 @@
-"""The chat client against a scripted endpoint: every request is accounted for, no failure is text."""
+"""The chat client with a scripted endpoint: every request is accounted for, no failure is returned as text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PASSING_FAULTS = [
 
 
 @pytest.mark.parametrize("fault", PASSING_FAULTS, ids=repr)
-def test_what_may_pass_is_tried_again(fault: Fault) -> None:
+def test_transient_failures_are_retried(fault: Fault) -> None:
     with OpenAIServer([fault, fault]) as server:
         results = client(server).run(prompts(1), ONCE)
     assert texts(results)[0].startswith("q0|")
@@ -73,7 +73,7 @@ def test_what_may_pass_is_tried_again(fault: Fault) -> None:
     ],
     ids=repr,
 )
-def test_what_stays_is_a_drop_with_its_reason(fault: Fault, reason: str) -> None:
+def test_permanent_failures_are_drops_with_a_reason(fault: Fault, reason: str) -> None:
     with OpenAIServer(lambda request: fault if request.prompt == "q1" else None) as server:
         results = client(server, tries=2, timeout=0.4).run(prompts(3), ONCE)
     assert [isinstance(one, Drop) for one in results] == [False, True, False]
@@ -82,7 +82,7 @@ def test_what_stays_is_a_drop_with_its_reason(fault: Fault, reason: str) -> None
     assert (drop.reason, drop.row_id, drop.bad) == (reason, "r1", True)
 
 
-def test_order_of_arrival_changes_nothing() -> None:
+def test_results_are_independent_of_arrival_order() -> None:
     def slow_first(request: Request) -> Fault | None:
         return Slow(0.3) if request.number < 4 else Status(500) if request.number % 5 == 0 else None
 
@@ -96,7 +96,7 @@ def test_order_of_arrival_changes_nothing() -> None:
 
 
 def test_all_faults_at_once_and_every_row_is_accounted_for() -> None:
-    """Each row ends as it would alone, whatever happens beside it; one key of four is refused meanwhile."""
+    """Each row ends as it would alone, whatever happens to other rows; one of four keys is rejected meanwhile."""
     stays: list[tuple[Fault | None, str]] = [
         (None, ""), (Status(400), "bad_request"), (Finish("content_filter"), "content_filter"), (Finish("length"), ""),
         (Raw(b'{"choices": [{"message": {}}]}'), "malformed"), (Model("other"), ""),
@@ -136,7 +136,7 @@ def test_all_faults_at_once_and_every_row_is_accounted_for() -> None:
         ("meta/llama-3:free", "meta/llama-3", True), ("llama-3", "llama-2", False), ("./models/x", "./models/x", True),
     ],
 )  # fmt: skip
-def test_an_endpoint_may_call_a_model_by_its_longer_name(asked: str, answered: str, same: bool) -> None:
+def test_an_endpoint_may_report_a_longer_model_name(asked: str, answered: str, same: bool) -> None:
     assert is_same_model(asked, answered) == same
 
 
@@ -148,7 +148,7 @@ def test_seeds_belong_to_rows_not_to_places() -> None:
     assert len({text.split("|")[1] for text in texts(forward)}) == 5
 
 
-def test_concurrency_is_used_and_kept() -> None:
+def test_concurrency_is_reached_and_not_exceeded() -> None:
     with OpenAIServer(lambda request: Slow(0.8)) as server:
         client(server, concurrency=8).run(prompts(20), ONCE)
     assert server.most_at_once == 8
@@ -161,7 +161,7 @@ def test_retry_after_is_honoured() -> None:
     assert 1.0 <= second.time - first.time < 3.0
 
 
-def test_a_refused_key_ends_the_run_at_once_without_showing_it() -> None:
+def test_a_rejected_key_ends_the_run_without_being_shown() -> None:
     refusal = Status(401, error={"message": "Incorrect API key provided: sk-secret"})
     with (
         OpenAIServer(lambda request: refusal) as server,
@@ -173,7 +173,7 @@ def test_a_refused_key_ends_the_run_at_once_without_showing_it() -> None:
     assert len(server.requests) == 1
 
 
-def test_keys_take_turns_and_a_refused_one_is_left_out() -> None:
+def test_keys_alternate_and_a_rejected_one_is_dropped() -> None:
     with OpenAIServer(lambda request: Status(401) if request.key == "bad" else None) as server:
         results = client(server, api_keys=["a", "bad", "b"], concurrency=1).run(prompts(20), ONCE)
     assert len(texts(results)) == 20
@@ -182,14 +182,14 @@ def test_keys_take_turns_and_a_refused_one_is_left_out() -> None:
     assert abs(used.count("a") - used.count("b")) <= 1
 
 
-def test_an_unknown_model_is_one_line() -> None:
+def test_an_unknown_model_is_a_one_line_error() -> None:
     missing = Status(404, error={"message": "The model `m` does not exist"})
     with OpenAIServer([missing]) as server, pytest.raises(DataError, match="no model 'm' there") as caught:
         client(server).run(prompts(1), ONCE)
     assert "\n" not in str(caught.value)
 
 
-def test_an_endpoint_that_ignores_n_is_asked_for_the_rest() -> None:
+def test_missing_samples_are_requested_if_n_is_ignored() -> None:
     with OpenAIServer(lambda request: Finish(most=1, content=None)) as server:
         results = client(server).run(prompts(1), Sampling(n=3, seed=1))
     assert len(set(texts(results))) == 3
@@ -202,7 +202,7 @@ def test_truncation_is_kept_and_marked() -> None:
     assert results == [[Sample("cut", "length", 5)]]
 
 
-def test_replicas_share_the_requests_and_a_dead_one_costs_none() -> None:
+def test_replicas_share_requests_and_a_dead_one_loses_none() -> None:
     with OpenAIServer() as first, OpenAIServer() as second:
         with OpenAIServer() as dead:
             urls = [dead.url, first.url, second.url]
@@ -213,8 +213,8 @@ def test_replicas_share_the_requests_and_a_dead_one_costs_none() -> None:
     assert min(counts) > 50
 
 
-def test_an_endpoint_that_is_gone_is_given_up() -> None:
-    """It answers 30 requests and none after; one bad request in between is its own."""
+def test_a_dead_endpoint_is_given_up() -> None:
+    """It answers 30 requests and then none; one bad request in between does not count."""
 
     def dying(request: Request) -> Fault | None:
         return Status(400) if request.number == 7 else Status(503) if request.number >= 30 else None
@@ -257,7 +257,7 @@ def test_keys_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: p
         ("sk-schlüssel".encode(), "keys contains an invalid key: keys are printable ASCII"),
     ],
 )
-def test_a_file_that_holds_no_keys_is_said_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_without_keys_is_a_one_line_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "keys").write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
         read_keys("./keys", tmp_path)
@@ -266,7 +266,7 @@ def test_a_file_that_holds_no_keys_is_said_in_one_line(tmp_path: Path, content: 
 
 
 @pytest.mark.parametrize("source", ["sk/secret", "/sk" * 3000, "sk/\0", "./", "~nobody-sk/x"])
-def test_a_path_that_cannot_be_read_is_not_repeated_as_it_may_be_a_key(tmp_path: Path, source: str) -> None:
+def test_an_unreadable_key_path_is_not_shown(tmp_path: Path, source: str) -> None:
     with pytest.raises(DataError, match="api_key_env: cannot read the key file") as caught:
         read_keys(source, tmp_path)
     assert "sk" not in str(caught.value)
@@ -289,12 +289,12 @@ def test_retry_after_never_fails(text: str) -> None:
 
 
 @given(st.binary() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(lambda v: str(v).encode()))
-def test_no_bytes_make_an_answer_by_accident(content: bytes) -> None:
+def test_random_bytes_are_never_parsed_as_a_reply(content: bytes) -> None:
     assert isinstance(read_answer(content).reply, Failed)
 
 
 def test_threads_share_a_client_and_the_first_error_ends_them_all() -> None:
-    """As shards side by side do: each gets its own replies, and after a spent key no thread opens the client again."""
+    """As concurrent shards do: each gets its own replies, and after an exhausted key no thread reopens the client."""
 
     def script(request: Request) -> Fault | None:
         return Status(401) if request.prompt == "q7" else None

@@ -1,4 +1,4 @@
-"""Answers on disk before they count: journals that were cut off, and pipelines that are killed again and again."""
+"""The journal of replies: truncated journals, and pipelines that are killed repeatedly."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def client(server: OpenAIServer, journal: Path, **settings: Any) -> ChatClient:
 
 
 def name_of(request: openai_server.Request) -> str:
-    """What a journal calls a request that the server saw."""
+    """The journal's name of a request that the server received."""
     return hashlib.sha256(canonical(request.body)).hexdigest()
 
 
 def journaled(path: Path) -> set[str]:
-    """Names of the answers whose records are whole."""
+    """Names of the replies with complete records."""
     if not path.exists():
         return set()
     lines = path.read_bytes().rpartition(b"\n")[0].splitlines()
     return {record["name"] for record in map(json.loads, lines) if "got" in record}
 
 
-def test_what_was_answered_is_not_asked_again_whatever_asks(tmp_path: Path) -> None:
+def test_answered_requests_are_never_repeated(tmp_path: Path) -> None:
     sampling = Sampling(n=3, max_tokens=20, temperature=0.5, top_k=4, stop=("x",), seed=2)
     with OpenAIServer(lambda request: Finish(most=2, content=None)) as server:
         first = client(server, tmp_path / "j").ask(prompts(20), sampling)
@@ -67,7 +67,7 @@ def test_what_was_answered_is_not_asked_again_whatever_asks(tmp_path: Path) -> N
         assert len(server.requests) == 42, "another temperature is another request"
 
 
-def test_equal_requests_are_one(tmp_path: Path) -> None:
+def test_equal_requests_are_sent_once(tmp_path: Path) -> None:
     with OpenAIServer(lambda request: Slow(0.1)) as server:
         replies = client(server, tmp_path / "j").ask(prompts(1) * 5, ONCE)
     assert len(server.requests) == 1
@@ -79,7 +79,7 @@ def test_equal_requests_end_in_the_same_error(tmp_path: Path) -> None:
         client(server, tmp_path / "j").ask(prompts(1) * 20, ONCE)
 
 
-def test_a_refusal_of_the_content_is_paid_once_and_other_failures_are_asked_again(tmp_path: Path) -> None:
+def test_refusals_are_final_and_other_failures_retried(tmp_path: Path) -> None:
     def script(request: openai_server.Request) -> Fault | None:
         faults: dict[str, Fault] = {
             "q0": Finish("content_filter"), "q1": Model("other"), "q2": Status(400), "q3": Raw(b"nonsense"),
@@ -106,7 +106,7 @@ REPLIES = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(replies=st.lists(REPLIES, min_size=1, max_size=5), data=st.data())
-def test_a_journal_cut_anywhere_keeps_all_whole_records(
+def test_a_truncated_journal_keeps_all_complete_records(
     replies: list[Reply], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
@@ -132,7 +132,7 @@ def test_a_journal_cut_anywhere_keeps_all_whole_records(
     assert all(line.endswith(b"}") for line in path.read_bytes().splitlines()), "what was cut is gone"
 
 
-def test_a_line_that_a_power_cut_has_spoilt_is_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_line_is_skipped(tmp_path: Path) -> None:
     good = b'{"got":1,"name":"a","reply":[["x","stop",1]]}\n'
     (tmp_path / "j").write_bytes(b"\0\0\0\n[1]\n" + good)
     journal = Journal(tmp_path / "j")
@@ -144,7 +144,7 @@ def test_a_line_that_a_power_cut_has_spoilt_is_passed_over(tmp_path: Path) -> No
     assert totals.answers == 1
 
 
-def test_answers_of_many_requests_share_one_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replies_share_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
 
     def slow_disk(file: int) -> None:
@@ -183,7 +183,7 @@ def calm(request: openai_server.Request) -> Fault | None:
 
 
 def rough(request: openai_server.Request) -> Fault | None:
-    """The same one on a bad day."""
+    """The same endpoint with failures."""
     faults: list[Fault] = [Status(500), Cut(0.5), Status(429), Status(503), Raw(b"{")]
     if request.number % 5 == 0:
         return faults[request.number // 5 % len(faults)]
@@ -191,8 +191,8 @@ def rough(request: openai_server.Request) -> Fault | None:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.full)])
-def test_killed_again_and_again_it_pays_for_nothing_twice(kills: int, tmp_path: Path) -> None:
-    """Kills at random moments of one run; rows are those of an undisturbed run."""
+def test_repeated_kills_never_pay_twice(kills: int, tmp_path: Path) -> None:
+    """Kills a run at random moments; its rows equal those of an undisturbed run."""
     rows, at_random = 40 * kills, random.Random(kills)
     with OpenAIServer(calm) as server:
         undisturbed = pipeline.run(make_spec(tmp_path / "calm", server, rows))[-1]
@@ -231,7 +231,7 @@ def test_killed_again_and_again_it_pays_for_nothing_twice(kills: int, tmp_path: 
     assert len(list(read_rows(directory))) == 2 * rows
 
 
-def test_a_shard_that_is_refused_keeps_its_answers(tmp_path: Path) -> None:
+def test_a_failed_shard_keeps_its_replies(tmp_path: Path) -> None:
     broken = True
     with OpenAIServer(lambda request: Status(400) if broken and request.prompt == "q3" else None) as server:
         spec = make_spec(tmp_path / "x", server, 10)

@@ -1,4 +1,4 @@
-"""Keys against an endpoint that measures: turns, limits per key, cool-downs, refusals."""
+"""Keys with an endpoint that measures: rotation, limits per key, pauses, rejections."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def client(server: OpenAIServer, **settings: object) -> ChatClient:
 
 
 def most_within(times: Sequence[float], window: float = WINDOW) -> int:
-    """The most of these times that lie within any window."""
+    """The maximum number of these times within any window."""
     return max(sum(start <= one < start + window for one in times) for start in times)
 
 
@@ -46,7 +46,7 @@ def by_key(requests: Sequence[openai_server.Request]) -> dict[str, list[float]]:
     return times
 
 
-def test_no_key_passes_its_requests_per_minute_and_all_are_used_evenly() -> None:
+def test_requests_per_minute_hold_per_key_with_even_use() -> None:
     def uneven(request: openai_server.Request) -> Fault | None:
         return Slow(0.3) if request.number % 7 == 0 else Status(500) if request.number % 11 == 5 else None
 
@@ -61,7 +61,7 @@ def test_no_key_passes_its_requests_per_minute_and_all_are_used_evenly() -> None
     assert server.requests[-1].time - server.requests[0].time < 6 * WINDOW, "65 requests at 24 per window"
 
 
-def test_no_key_passes_its_tokens_per_minute() -> None:
+def test_tokens_per_minute_hold_per_key() -> None:
     """Prompts of 600 bytes and completions of up to 20: each may take 672 tokens, and is billed 8."""
     requests = [Request([{"role": "user", "content": "x" * 620}], i) for i in range(30)]
     most = call("m", requests[0], ONCE).tokens
@@ -73,7 +73,7 @@ def test_no_key_passes_its_tokens_per_minute() -> None:
     assert most_within([one.time for one in server.requests]) > 2, "what was answered counts as its usage says"
 
 
-def test_a_request_that_no_limit_admits_goes_alone() -> None:
+def test_a_request_above_the_token_limit_is_sent_alone() -> None:
     requests = [Request([{"role": "user", "content": "x" * 500}], i) for i in range(3)]
     with OpenAIServer() as server:
         replies = client(server, api_keys=["a"], tokens_per_minute=100, window=0.2).ask(requests, ONCE)
@@ -81,7 +81,7 @@ def test_a_request_that_no_limit_admits_goes_alone() -> None:
     assert server.most_at_once == 1
 
 
-def test_a_key_that_is_refused_for_its_rate_rests_while_others_go_on() -> None:
+def test_a_rate_limited_key_pauses_while_others_continue() -> None:
     def hot(request: openai_server.Request) -> Fault | None:
         return Status(429, {"Retry-After": "1"}) if request.key == "a" and request.number < 20 else Slow(0.02)
 
@@ -95,7 +95,7 @@ def test_a_key_that_is_refused_for_its_rate_rests_while_others_go_on() -> None:
     assert len(during) > 20, "the others do not wait"
 
 
-def test_a_storm_of_refusals_ends_in_answers() -> None:
+def test_many_rate_limits_end_in_replies() -> None:
     with OpenAIServer([Status(429)] * 40) as server:
         replies = client(server, concurrency=8, tries=12).ask(prompts(30), ONCE)
     assert all(isinstance(reply, tuple) for reply in replies)
@@ -107,14 +107,14 @@ def test_a_storm_of_refusals_ends_in_answers() -> None:
     [Status(401), Status(403), Status(429, error={"message": "pay", "code": "insufficient_quota"})],
     ids=repr,
 )
-def test_a_key_without_rights_is_left_out_and_costs_no_row(refusal: Status) -> None:
+def test_a_rejected_key_loses_no_row(refusal: Status) -> None:
     with OpenAIServer(lambda request: refusal if request.key in "ab" else None) as server:
         replies = client(server, concurrency=1).ask(prompts(10), ONCE)
     assert all(isinstance(reply, tuple) for reply in replies)
     assert {key: len(times) for key, times in by_key(server.requests).items()} == {"a": 1, "b": 1, "c": 10}
 
 
-def test_all_keys_refused_is_one_line() -> None:
+def test_all_keys_rejected_is_a_one_line_error() -> None:
     with (
         OpenAIServer(lambda request: Status(401)) as server,
         pytest.raises(DataError, match="check api_key_env") as caught,
@@ -123,8 +123,8 @@ def test_all_keys_refused_is_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_late_answer_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes after the time within which a request is taken to arrive: what counts is the time of sending."""
+def test_a_late_reply_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply comes after the assumed arrival time, so the minute starts there and not with the reply."""
     monkeypatch.setattr("data_prep.inference.api.pace.ARRIVAL_S", 0.0)
 
     async def run() -> None:
@@ -142,8 +142,8 @@ def test_a_late_answer_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(run())
 
 
-def test_a_run_after_a_kill_knows_what_the_one_before_has_sent(tmp_path: Path) -> None:
-    """Five requests of the last window are in the journal, two of them without an answer."""
+def test_a_resumed_run_counts_requests_of_the_killed_one(tmp_path: Path) -> None:
+    """Five requests of the last window are in the journal, two of them without a reply."""
     sent = [{"sent": i, "at": time.time(), "key": key_name("a"), "most": 100} for i in range(5)]
     paid = [{"paid": i, "used": [3, 5]} for i in range(3)]
     (tmp_path / "j").write_text("".join(json.dumps(one) + "\n" for one in [*sent, *paid]))
@@ -155,7 +155,7 @@ def test_a_run_after_a_kill_knows_what_the_one_before_has_sent(tmp_path: Path) -
     assert second >= WINDOW
 
 
-def test_names_of_keys_say_nothing_of_them() -> None:
+def test_key_names_do_not_reveal_keys() -> None:
     assert key_name("sk-1") != key_name("sk-2")
     assert len(key_name("sk-1")) == 8
 
@@ -167,7 +167,7 @@ def test_a_prompt_has_no_more_tokens_than_bytes(contents: list[str]) -> None:
     assert most_tokens(messages) >= sum(len(content.encode("utf-8", "surrogatepass")) for content in contents)
 
 
-def test_pace_refuses_when_no_key_is_left() -> None:
+def test_the_limiter_fails_when_no_key_is_left() -> None:
     async def run() -> None:
         pace = RateLimiter(["a"])
         pace.refuse((await pace.acquire(1)).key)

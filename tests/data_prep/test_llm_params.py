@@ -1,4 +1,4 @@
-"""A step's endpoint: what is said of it, and that nothing of how it is asked changes a row."""
+"""Endpoint parameters: validation, and settings that must not change rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def spec(folder: Path, url: str, **params: Any) -> pipeline.Spec:
     return pipeline.Spec(name="test", base=folder, cache=folder / "cache", steps=steps)
 
 
-def test_how_an_endpoint_is_asked_changes_no_row_and_no_key(tmp_path: Path) -> None:
+def test_request_settings_change_no_row_and_no_key(tmp_path: Path) -> None:
     assert set(ANOTHER_WAY) == set(UNKEYED) == set(EndpointParams.model_fields) - WHAT_IS_ASKED - OF_A_SERVER_HERE
     rows = ({"id": f"p{i}", "prompt": [{"role": "user", "content": f"q{i}"}]} for i in range(20))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -55,7 +55,7 @@ def test_how_an_endpoint_is_asked_changes_no_row_and_no_key(tmp_path: Path) -> N
     assert made[0].key == made[1].key
 
 
-def test_a_step_asks_in_turns_over_the_same_connections(tmp_path: Path) -> None:
+def test_a_step_reuses_connections(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         params = EndpointParams(model="m", base_url=server.url, concurrency=1)
         with endpoint(params, Context(tmp_path, tmp_path)) as asker:
@@ -86,7 +86,7 @@ def test_a_step_asks_in_turns_over_the_same_connections(tmp_path: Path) -> None:
         ({"sampling": {"min_p": 0.1}}, "use extra_body, or remove sampling"),
     ],
 )
-def test_parameters_that_mean_nothing_are_refused(params: dict[str, Any], message: str) -> None:
+def test_invalid_parameters_are_rejected(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message) as caught:
         EndpointParams.model_validate({"model": "m", "base_url": "http://x/v1", **params})
     assert "sk-secret" not in str(caught.value)

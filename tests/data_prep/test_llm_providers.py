@@ -1,4 +1,4 @@
-"""Providers in their manner: presets against what each refuses, reply forms of public reports, proxies."""
+"""Providers: presets and what each provider rejects, reply formats from public reports, proxies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def preset(name: str) -> Form:
         ("vllm", providers.vllm, Sampling(n=2, top_k=5, max_tokens=8), {}),
     ],
 )
-def test_a_preset_is_accepted_where_the_plain_form_is_not(
+def test_presets_are_accepted_where_the_default_form_is_not(
     name: str, manner: Callable[[openai_server.Request], Fault | None], sampling: Sampling, settings: dict[str, Any]
 ) -> None:
     with OpenAIServer(manner) as server:
@@ -83,7 +83,7 @@ def test_an_address_and_a_model_choose_the_preset(base_url: str, model: str, nam
     assert find_form(None, base_url, model) == (preset(name) if name else Form())
 
 
-def test_samples_of_an_endpoint_without_n_and_seed_are_kept_apart_and_paid_once(tmp_path: Path) -> None:
+def test_samples_without_n_and_seed_stay_distinct_and_are_paid_once(tmp_path: Path) -> None:
     settings = {"form": preset("anthropic"), "journal": tmp_path / "replies" / "x" / "step.jsonl"}
     with OpenAIServer(providers.anthropic) as server:
         first = ask(server, "a", "b", sampling=SAME, **settings)
@@ -93,7 +93,7 @@ def test_samples_of_an_endpoint_without_n_and_seed_are_kept_apart_and_paid_once(
 
 
 @pytest.mark.parametrize("omit", [(), ("n",)], ids=["n in one request", "a request a sample"])
-def test_samples_beside_filtered_ones_are_kept_and_paid_once(omit: tuple[str, ...], tmp_path: Path) -> None:
+def test_unfiltered_samples_are_kept_and_paid_once(omit: tuple[str, ...], tmp_path: Path) -> None:
     def script(request: openai_server.Request) -> Fault:
         n = request.body.get("n", 1)
         filtered = n == 1 and (not omit or request.body["seed"] % 4 == 3)
@@ -110,7 +110,7 @@ def test_samples_beside_filtered_ones_are_kept_and_paid_once(omit: tuple[str, ..
         assert len(server.requests) == before
 
 
-def test_what_a_preset_leaves_out_of_the_users_sampling_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_omitted_sampling_parameters_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with OpenAIServer(providers.openai_reasoning) as server:
         ask(server, "a", sampling=WITH_TEMPERATURE, form=preset("openai_reasoning"))
     assert "temperature, top_p: not sent: the provider does not support it" in capsys.readouterr().err
@@ -145,7 +145,7 @@ REFUSED_FORMS: list[tuple[int, Any]] = [
 
 
 @pytest.mark.parametrize(("status", "body"), REFUSED_FORMS, ids=lambda value: json.dumps(value)[:60])
-def test_a_refused_form_stops_before_the_second_request_in_the_providers_words(status: int, body: Any) -> None:
+def test_a_rejected_form_stops_after_the_first_request(status: int, body: Any) -> None:
     with OpenAIServer(lambda request: Status(status, body=body)) as server:
         with pytest.raises(DataError) as caught:
             ask(server, *map(str, range(50)), api_keys=["sk-private-key1"])
@@ -158,7 +158,7 @@ def test_a_refused_form_stops_before_the_second_request_in_the_providers_words(s
 
 
 @pytest.mark.parametrize("words", ["scripted", "This prompt is not supported"])
-def test_a_refusal_in_words_that_name_no_cause_is_decided_by_a_second_prompt(words: str) -> None:
+def test_an_unexplained_rejection_is_decided_by_a_second_prompt(words: str) -> None:
     refused = Status(400, error={"message": words})
     with OpenAIServer(lambda request: refused) as server:
         with pytest.raises(DataError, match="rejects the requests"):
@@ -207,7 +207,7 @@ OF_THE_PROMPT: list[tuple[int, Any, str]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "failure"), OF_THE_PROMPT)
-def test_a_prompts_own_refusal_is_its_rows_outcome(status: int, body: Any, failure: str) -> None:
+def test_a_rejected_prompt_affects_only_its_row(status: int, body: Any, failure: str) -> None:
     refused = Status(status, body=body)
     with OpenAIServer(lambda request: refused if request.prompt == "bad" else None) as server:
         replies = ask(server, "bad", "good", "fine", api_keys=["sk-1"])
@@ -342,7 +342,7 @@ PAID = {"prompt_tokens": 10, "completion_tokens": 5}
     ],
     ids=repr,
 )  # fmt: skip
-def test_a_detail_of_the_body_spoils_no_paid_reply(
+def test_malformed_details_do_not_lose_a_paid_reply(
     body: dict[str, Any], text: str, usage: tuple[int, int] | None
 ) -> None:
     answer = read_answer(b"\xef\xbb\xbf" + json.dumps(body).encode())  # a byte order mark
@@ -351,7 +351,7 @@ def test_a_detail_of_the_body_spoils_no_paid_reply(
     assert answer.usage == usage
 
 
-def test_bytes_that_are_no_utf_8_and_bare_line_ends_spoil_no_paid_reply() -> None:
+def test_invalid_utf_8_and_raw_newlines_do_not_lose_a_paid_reply() -> None:
     reply = read_answer(b'{"choices": [{"finish_reason": "stop", "message": {"content": "a\nb\xff"}}]}').reply
     assert reply == (Sample("a\nb\ufffd", "stop", None),)
 
@@ -378,7 +378,7 @@ def test_a_final_outcome_without_content_is_paid_once(final: dict[str, Any], tmp
         (Sample("", "length", 9, "So 6"), "<think>\nSo 6"),
     ],
 )
-def test_a_thought_is_kept_beside_the_text_or_in_it(sample: Sample, text: str) -> None:
+def test_a_thought_is_kept_in_meta_or_in_the_completion(sample: Sample, text: str) -> None:
     row = {"id": "p", "prompt": [{"role": "user", "content": "6*7?"}]}
     (beside,) = sample_rows(row, [sample])
     assert isinstance(beside, dict)
@@ -411,7 +411,7 @@ def test_slashes_at_an_addresses_end_and_its_query() -> None:
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_no_proxy_leads_to_this_machine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_addresses_use_no_proxy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "socks5://user:secret@127.0.0.1:9")
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
     with OpenAIServer(lambda request: Finish(content="direct")) as server:
@@ -427,7 +427,7 @@ def test_no_proxy_leads_to_this_machine(name: str, monkeypatch: pytest.MonkeyPat
         ("SSL_CERT_FILE", __file__, "SSL_CERT_FILE: cannot read certificates from it"),
     ],
 )
-def test_a_proxy_or_certificates_that_cannot_be_used_are_one_line(
+def test_a_bad_proxy_or_certificates_are_a_one_line_error(
     name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for other in ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):

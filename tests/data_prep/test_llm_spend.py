@@ -1,4 +1,4 @@
-"""What requests cost: prices, the cap against a server that counts, and what a manifest says."""
+"""Cost of requests: prices, the spend cap with a server that counts, and the manifest."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def client(server: OpenAIServer, **settings: object) -> ChatClient:
 
 
 def billed(server: OpenAIServer) -> float:
-    """Dollars of what the server has answered, heard or not."""
+    """Dollars of everything that the server answered, received or not."""
     return PRICE.usd(*server.usage)
 
 
 def storm(request: openai_server.Request) -> Fault | None:
-    """Half of the answers are trouble; what a client cannot hear to its end is billed nevertheless."""
+    """Half of the responses fail; those that the client does not receive completely are billed as well."""
     faults: list[Fault | None] = [
         Slow(0.5), Raw(b'{"choices": []}'), Status(500), Trickle(0.002), Status(429), Finish("content_filter"),
     ]  # fmt: skip
@@ -52,7 +52,7 @@ def storm(request: openai_server.Request) -> Fault | None:
 
 @pytest.mark.parametrize("script", [None, storm], ids=["calm", "storm"])
 @pytest.mark.parametrize("cap", [2.0, 9.7])
-def test_the_cap_is_never_passed_and_all_that_was_answered_is_kept(script: Any, cap: float, tmp_path: Path) -> None:
+def test_the_cap_is_never_exceeded_and_all_replies_are_kept(script: Any, cap: float, tmp_path: Path) -> None:
     with OpenAIServer(script or ()) as server:
         # A request that a busy machine lets time out is billed and asked again: only the storm has a short timeout.
         timeout = 0.4 if script else 60.0
@@ -82,13 +82,13 @@ def test_the_projection_comes_first_and_the_sum_last(capsys: pytest.CaptureFixtu
     assert last == "label-1: $5.03 for 10 replies (30 + 50 tokens)"
 
 
-def test_without_a_price_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_price_no_cost_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with OpenAIServer() as server:
         client(server, price=None).ask(prompts(3), ONCE)
     assert capsys.readouterr().err == ""
 
 
-def test_a_lost_answer_counts_at_its_most(tmp_path: Path) -> None:
+def test_a_lost_reply_counts_with_its_maximum_cost(tmp_path: Path) -> None:
     """The connection ends in the middle of each answer: the provider may have billed it."""
     with OpenAIServer(lambda request: Cut(0.5)) as server:
         asked = client(server, spend_cap=3.0, tries=50, concurrency=1, journal=tmp_path / "j")
@@ -103,7 +103,7 @@ def test_errors_are_not_billed(tmp_path: Path) -> None:
     assert isinstance(replies[0], tuple)
 
 
-def test_reasoning_that_only_the_total_counts_is_paid(tmp_path: Path) -> None:
+def test_reasoning_counted_only_in_the_total_is_billed(tmp_path: Path) -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 500}
     body = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": usage}
     with OpenAIServer([Raw(json.dumps(body).encode())]) as server:
@@ -124,7 +124,7 @@ def test_reasoning_that_only_the_total_counts_is_paid(tmp_path: Path) -> None:
         ({"thinking_budget": 500, "max_new_tokens": 7, "reasoning_effort": "high"}, 0, 507),
     ],
 )
-def test_further_fields_count_in_the_most_that_a_request_may_cost(
+def test_extra_fields_count_in_the_maximum_cost(
     extra: dict[str, Any], prompt_tokens: int, completion_tokens: int
 ) -> None:
     request, sampling = Request([{"role": "user", "content": "q"}], 1), Sampling(n=3, max_tokens=1)
@@ -158,14 +158,14 @@ def test_prices_are_found_with_and_without_a_date() -> None:
         ("m: [", "not YAML"),
     ],
 )
-def test_a_file_of_prices_that_holds_none_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_price_file_is_a_one_line_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "prices.yaml").write_text(text)
     with pytest.raises(DataError, match=message) as caught:
         find_price("m", tmp_path / "prices.yaml")
     assert "\n" not in str(caught.value)
 
 
-def test_dollars_have_digits_enough() -> None:
+def test_small_sums_have_enough_digits() -> None:
     assert [dollars(one) for one in (0, 0.000012, 0.0123, 1.5, 1234)] == [
         "$0.00",
         "$1.2e-05",
@@ -175,7 +175,7 @@ def test_dollars_have_digits_enough() -> None:
     ]
 
 
-def test_a_step_says_its_cost_and_goes_on_with_a_higher_cap(tmp_path: Path) -> None:
+def test_a_step_reports_its_cost_and_resumes_with_a_higher_cap(tmp_path: Path) -> None:
     rows = [{"id": f"p{i}", "prompt": [{"role": "user", "content": f"q{i}"}]} for i in range(30)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness: its prompts, the removed thought, its grading equal to its own evaluator's, the mini model."""
+"""lm-evaluation-harness: prompts, removal of thoughts, grading equal to the harness's own evaluator, the mini model."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def spec(folder: Path, names: list[str], answers: Path | None = None, **grade) -> pipeline.Spec:
-    """Prompts, completions (of a file, or of the mini model), grades."""
+    """Prompts, completions (from a file or the mini model), grades."""
     tasks = {"tasks": names, "paths": {name: str(folder / f"{name}.yaml") for name in names}}
     sampled = {"model": str(REPO / "recipes/mini/model"), "temperature": 0, "max_tokens": 64}
     steps = [
@@ -132,7 +132,7 @@ def spec(folder: Path, names: list[str], answers: Path | None = None, **grade) -
 
 
 def step(made: pipeline.Spec, name: str, python: Path | None = None) -> list[dict]:
-    """The rows of a step, run where its environment is."""
+    """The rows of a step, run in its environment."""
     if python is None:
         pipeline.run(made, [name])
     else:
@@ -173,7 +173,7 @@ SAID = {
 ANSWERS = {"22+30=?": "", "45+54=?": "I add.", "61+17=?": "no thought \\boxed{78}"}
 
 
-def test_grades_are_the_harnesss_own_and_the_thought_is_in_none(folder: Path, harness: Path) -> None:
+def test_grades_equal_the_harnesss_without_thoughts(folder: Path, harness: Path) -> None:
     names = ["sums500", "following"]
     prompts = step(spec(folder, names), "prompts", harness)
     about = {"22+30=?": {"finish_reason": "length"}}
@@ -224,7 +224,7 @@ def test_grades_are_the_harnesss_own_and_the_thought_is_in_none(folder: Path, ha
         (["lacking"], {}, "lm_eval's lacking: NLTK's no_such_data is missing"),
     ],
 )
-def test_what_cannot_be_counted_is_one_line(folder: Path, harness: Path, capfd, names, grade, problem) -> None:
+def test_unusable_metrics_are_a_one_line_error(folder: Path, harness: Path, capfd, names, grade, problem) -> None:
     about = {"task": names[0], "number": 0, "until": []}
     row = {"id": "a", "prompt": [{"role": "user", "content": "x"}], "completion": "y", "source": names[0]}
     answers = making.write_jsonl(folder / "answers.jsonl", [{**row, "meta": {"lm_eval": about}}])
@@ -235,7 +235,7 @@ def test_what_cannot_be_counted_is_one_line(folder: Path, harness: Path, capfd, 
     assert problem in capfd.readouterr().err
 
 
-def test_a_task_file_that_is_not_there_and_a_changed_one(folder: Path) -> None:
+def test_missing_and_changed_task_files(folder: Path) -> None:
     made = spec(folder, ["sums500"])
     key = pipeline.jobs(made)[0].key
     assert pipeline.jobs(made)[0].key == key

@@ -57,7 +57,7 @@ def test_shapes_are_recognised(tmp_path, record):
     assert re.fullmatch("[0-9a-f]{16}", row["id"])
 
 
-def test_more_of_a_chat_and_of_alpaca(tmp_path):
+def test_more_chat_and_alpaca_rows(tmp_path):
     turns = [USER, {"role": "assistant", "content": "5"}, {"role": "user", "content": "And 2 × 3?"}]
     row = load_one(tmp_path, {"messages": [*turns, {"role": "assistant", "content": "6"}], "system": "Be brief."})
     assert row["prompt"] == [{"role": "system", "content": "Be brief."}, *turns]
@@ -72,7 +72,7 @@ def test_question_and_verifiable_answer(tmp_path):
     assert (row["answer"], row["source"]) == ("5", "made")
 
 
-def test_what_cannot_be_recognised_lists_the_columns(tmp_path):
+def test_unrecognised_rows_list_the_columns(tmp_path):
     with pytest.raises(DataError, match=r"among the columns frage, antwort; say it: `columns: \{prompt: <column>"):
         load_one(tmp_path, {"frage": QUESTION, "antwort": "5"})
     columns = {"prompt": "frage", "answer": "antwort.zahl[1]", "meta.level": "stufe"}
@@ -111,7 +111,7 @@ HOSTILE = [
 ]
 
 
-def test_hostile_rows_cost_themselves_only(tmp_path):
+def test_hostile_rows_affect_only_themselves(tmp_path):
     good = [json.dumps(row).encode() for row in making.rows(500)]
     # U+2028 and U+0085 inside strings are no ends of lines, nor is a carriage return before one.
     good += [
@@ -206,7 +206,7 @@ def test_a_broken_csv_row_is_a_drop(tmp_path):
         ("a.csv", b"question,answer\n", r"keeps none of 0 rows from /.*/a\.csv$"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name, content, message):
+def test_an_unreadable_file_is_a_one_line_error(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
         load(tmp_path, path=name)
@@ -218,7 +218,7 @@ def test_a_missing_file_is_found_before_running(tmp_path):
         pipeline.plan(making.spec(tmp_path, ("load", {"path": "absent.jsonl"})))
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_is_not_a_file(tmp_path):
     (tmp_path / "rows.jsonl").mkdir()
     with pytest.raises(DataError, match=r"step 'load': /.*/rows\.jsonl: no data file in this folder") as caught:
         pipeline.plan(making.spec(tmp_path, ("load", {"path": "rows.jsonl"})))
@@ -231,7 +231,7 @@ def test_no_rows_left_names_files_and_reasons(tmp_path):
         load(tmp_path, path="a.jsonl", filter={"completion": "none"})
 
 
-def test_the_key_follows_content_not_place(tmp_path):
+def test_the_key_depends_on_content_not_location(tmp_path):
     making.write_jsonl(tmp_path / "a.jsonl", making.rows(3))
     (tmp_path / "b").mkdir()
     making.write_jsonl(tmp_path / "b" / "a.jsonl", making.rows(3))
@@ -291,7 +291,7 @@ def test_final_answers():
     assert pick({"a": []}, "a[0].b") is None
 
 
-def test_rows_without_the_asked_answer_are_bad(tmp_path):
+def test_rows_without_the_required_answer_are_bad(tmp_path):
     records = [{"question": "q", "answer": f"#### {n}"} for n in range(50)] + [{"question": "q", "answer": "none"}]
     making.write_jsonl(tmp_path / "in.jsonl", records)
     manifest, found = load(tmp_path, path="in.jsonl", answer_from="gsm8k")
@@ -352,7 +352,7 @@ def test_arithmetic_comes_from_the_curriculum(tmp_path):
     assert {row["meta"]["level"] for row in found} == set(levels)
 
 
-def test_several_tasks_keep_apart(tmp_path):
+def test_several_tasks_stay_separate(tmp_path):
     making.write_jsonl(tmp_path / "g.jsonl", FIXTURES["gsm8k"])
     making.write_jsonl(tmp_path / "a.jsonl", FIXTURES["amc23"])
     _, found = load(tmp_path, tasks=["gsm8k", "amc23"], paths={"gsm8k": "g.jsonl", "amc23": "a.jsonl"})
@@ -368,7 +368,7 @@ def test_every_task_is_valid_and_pinned():
     assert {"gsm8k", "math500", "amc23", "olympiadbench", "arithmetic"} <= set(tasks.names())
 
 
-def test_golds_that_do_not_equal_themselves_are_dropped(tmp_path):
+def test_golds_that_do_not_grade_as_correct_are_dropped(tmp_path):
     golds = ["12", r"\frac{1}{2}", "", "3,5"]
     making.write_jsonl(
         tmp_path / "in.jsonl", [{"id": f"q{n}", "prompt": "q", "answer": a} for n, a in enumerate(golds)]
@@ -381,6 +381,6 @@ def test_golds_that_do_not_equal_themselves_are_dropped(tmp_path):
     assert manifest.drops == {"reference answer fails its own grader": 1}
 
 
-def test_an_unknown_reward_for_golds_is_refused(tmp_path):
+def test_an_unknown_reward_for_golds_is_rejected(tmp_path):
     with pytest.raises(DataError, match="did you mean 'math'"):
         making.run(tmp_path, ("load", {"path": "in.jsonl", "check_gold": {"name": "meth"}}))

@@ -1,4 +1,4 @@
-"""Loading from elsewhere: pinned downloads, the Hub's layout, and what is said where there is no network."""
+"""Remote loading: pinned downloads, the Hub's layout, and errors without a network."""
 
 import hashlib
 import http.server
@@ -63,7 +63,7 @@ def test_a_pinned_url_is_fetched_once_and_verified(tmp_path, server):
     assert fetch(by_sha, tmp_path / "d").read_bytes() == path.read_bytes()
 
 
-def test_wrong_content_and_absent_files_are_refused(tmp_path, server):
+def test_wrong_content_and_missing_files_are_rejected(tmp_path, server):
     folder, url = server
     making.write_jsonl(folder / "rows.jsonl", making.rows(5))
     with pytest.raises(DataError, match="the content is not what was pinned"):
@@ -88,8 +88,8 @@ for given in ({"task": "gsm8k"}, {"tasks": ["gsm8k", "numina_math"], "paths": {"
 """
 
 
-def test_without_a_network_it_is_said_what_helps(tmp_path):
-    """A mirror is offered to those that have one, and the file that is asked for is that of the task at fault."""
+def test_without_a_network_the_error_says_what_to_do(tmp_path):
+    """The error offers a mirror to tasks that have one, and names the file of the failing task."""
     making.write_jsonl(tmp_path / "in.jsonl", FIXTURES["gsm8k"])
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", OFFLINE], cwd=tmp_path, env=env, capture_output=True, text=True)
@@ -102,7 +102,7 @@ def test_without_a_network_it_is_said_what_helps(tmp_path):
     ], done.stderr
 
 
-def test_git_blob_is_git_s_own(tmp_path):
+def test_git_blob_equals_gits(tmp_path):
     (tmp_path / "x").write_bytes(b"content\n")
     said = subprocess.run(["git", "hash-object", str(tmp_path / "x")], capture_output=True, text=True, check=True)
     assert git_blob(tmp_path / "x") == said.stdout.strip()

@@ -54,8 +54,8 @@ def test_english_single_turn_prompts_are_kept_and_the_others_counted_by_reason(t
     ]
 
 
-def test_who_asked_is_in_no_row_of_wildchat(tmp_path):
-    """WildChat-1M's card: hashed addresses and browser headers stand in each row and in each turn of the user."""
+def test_wildchat_rows_contain_no_user_data(tmp_path):
+    """WildChat-1M's card: each row and each user turn contains hashed addresses and browser headers."""
     who = {"hashed_ip": "5f2e81", "header": {"user-agent": "Mozilla/5.0"}, "country": "Scotland"}
     asked = {"role": "user", "content": "What should I do on a rainy day in Edinburgh?", **who}
     row = {"conversation_hash": "ab12", "conversation": [asked, {"role": "assistant", "content": ANSWER}], **who}
@@ -65,7 +65,7 @@ def test_who_asked_is_in_no_row_of_wildchat(tmp_path):
     assert not any(text in json.dumps(kept) for text in ("5f2e81", "Mozilla", "Scotland"))
 
 
-def test_the_request_is_asked_and_is_in_no_training_row(tmp_path):
+def test_the_request_is_sent_but_not_trained_on(tmp_path):
     row = _chat("Plan a rainy day.")
     (asked,), _ = _run(RequestTraces(RequestTraces.Params()), [row], tmp_path)
     assert asked["prompt"][0]["content"].startswith("Plan a rainy day.\n\nBefore you answer, plan")
@@ -76,7 +76,7 @@ def test_the_request_is_asked_and_is_in_no_training_row(tmp_path):
     assert "prompt" not in trained["meta"]
 
 
-def test_twins_hold_the_same_rows_with_and_without_the_thought(tmp_path):
+def test_variants_with_and_without_thought_have_the_same_rows(tmp_path):
     samples = [
         {**_chat(f"Question {i}?"), "completion": text}
         for i, text in enumerate(
@@ -119,13 +119,13 @@ def test_malformed_traces_are_dropped(text, tmp_path):
 
 
 @pytest.mark.parametrize("end", ["</response>", "</response><|im_end|>\n", "</response></s>", "<|return|>"])
-def test_the_end_of_the_turn_is_no_part_of_a_trace(end, tmp_path):
+def test_the_end_token_is_not_part_of_a_trace(end, tmp_path):
     row = {**_chat("Question?"), "completion": f"<think>{PLAN}</think>\n<response>{ANSWER}{end}"}
     (kept,), _ = _run(Traces(TracesParams()), [row], tmp_path)
     assert kept["completion"] == f"<think>\n{PLAN}\n</think>\n\n{ANSWER}"
 
 
-def test_a_missing_end_mark_is_tolerated_and_a_truncated_reply_is_not(tmp_path):
+def test_a_missing_end_tag_is_tolerated_but_not_a_truncated_reply(tmp_path):
     row = {**_chat("Question?"), "completion": f"<think>{PLAN}</think>\n<response>{ANSWER}"}
     kept, _ = _run(Traces(TracesParams()), [row], tmp_path)
     assert kept[0]["completion"].endswith(ANSWER)
@@ -146,7 +146,7 @@ def test_a_reasoning_models_own_thought_counts_as_the_plan(text, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["think", "none"])
-def test_a_reasoning_models_thought_with_a_mark_is_dropped(format, tmp_path):
+def test_a_reasoning_models_thought_with_a_tag_is_dropped(format, tmp_path):
     for completion in (ANSWER, f"<think></think><response>{ANSWER}</response>", ""):
         row = {**_chat("Question?"), "completion": completion, "meta": {"reasoning": f"{PLAN} <response>"}}
         kept, drops = _run(Traces(TracesParams(format=format)), [row], tmp_path)
@@ -196,7 +196,7 @@ def test_prepare_takes_the_originals_options_and_writes_its_columns(tmp_path, ca
 
 
 @pytest.mark.parametrize("option", ["--num_validation_examples", "--num_examples"])
-def test_prepare_refuses_a_negative_number(tmp_path, capsys, option):
+def test_prepare_rejects_a_negative_number(tmp_path, capsys, option):
     source = tmp_path / "prompts.json"
     source.write_text(json.dumps([{"instruction": f"Write a haiku about the number {i}."} for i in range(12)]))
     assert main(["prepare", "--input_json", str(source), "--local_dir", str(tmp_path / "data"), option, "-1"]) == 2
@@ -205,7 +205,7 @@ def test_prepare_refuses_a_negative_number(tmp_path, capsys, option):
     assert not (tmp_path / "data").exists()
 
 
-def test_prepare_says_in_one_line_what_is_wrong(tmp_path, capsys):
+def test_prepare_reports_errors_in_one_line(tmp_path, capsys):
     source = tmp_path / "prompts.json"
     source.write_text('{"instruction": "one"}')
     assert main(["prepare", "--input_json", str(source)]) == 2
@@ -224,7 +224,7 @@ def test_a_zero_model_is_the_base_model_with_another_template_and_end_token(tmp_
     assert capsys.readouterr().out == f"{out}\n"
 
 
-def test_a_zero_model_ends_with_the_turn_and_where_its_base_model_ends(tmp_path, mini_model):
+def test_a_zero_model_has_its_own_and_its_base_models_end_tokens(tmp_path, mini_model):
     base = tmp_path / "base"
     shutil.copytree(mini_model, base)
     (turn, own) = (283, 282)  # <|im_end|>, <|endoftext|>
@@ -254,7 +254,7 @@ def _without_an_end_token(base):
         (lambda base: (base / "tokenizer.json").unlink(), "tokenizer.json"),
     ],
 )
-def test_a_base_model_that_cannot_be_copied_is_refused_and_leaves_nothing(spoil, message, tmp_path, mini_model, capsys):
+def test_a_failed_copy_of_a_base_model_leaves_nothing(spoil, message, tmp_path, mini_model, capsys):
     base = tmp_path / "base"
     shutil.copytree(mini_model, base)
     spoil(base)
@@ -278,7 +278,7 @@ def test_only_files_that_are_copied_are_fetched_from_the_hub(tmp_path, mini_mode
     assert asked["ignore_patterns"] == ["*/*"]  # other weights of the same model: original/, onnx/
 
 
-def test_a_zero_model_of_a_folder_without_weights_is_refused(tmp_path, capsys):
+def test_a_folder_without_weights_is_rejected(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["zero", "--model", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
     assert "no config.json" in capsys.readouterr().err

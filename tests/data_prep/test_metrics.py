@@ -1,4 +1,4 @@
-"""Evaluation numbers against figures computed by hand, by enumeration and from tables."""
+"""Evaluation metrics against values computed by hand, by enumeration and from tables."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_task_result_by_hand():
     assert [r["score"] for r in shown] == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
-def test_majority_is_left_out_where_votes_are_unknown():
+def test_majority_is_omitted_if_votes_are_unknown():
     tasks, _, _ = metrics.evaluate([row("p", k, 1.0) for k in range(4)])
     assert tasks["arithmetic"]["maj_at"] == {}
     assert tasks["arithmetic"]["pass_at"] == {"1": 100, "2": 100, "4": 100}
@@ -71,7 +71,7 @@ def test_majority_is_left_out_where_votes_are_unknown():
         (["3", "3", r"\frac{1}{3}", "1/3", r"\dfrac13"], 2, 0),  # three spellings of one wrong answer
     ],
 )
-def test_a_majority_of_answers_and_not_of_spellings(answers, right, majority):
+def test_majority_is_over_answers_not_spellings(answers, right, majority):
     rows = [
         row("p", k, float(k < right), task="math500", score_details={"answer": answer})
         for k, answer in enumerate(answers)
@@ -79,13 +79,13 @@ def test_a_majority_of_answers_and_not_of_spellings(answers, right, majority):
     assert metrics.evaluate(rows)[0]["math500"]["maj_at"]["5"] == majority
 
 
-def test_a_partial_score_counts_in_the_mean_but_is_no_pass():
+def test_a_partial_score_counts_in_the_mean_but_not_as_a_pass():
     tasks, _, _ = metrics.evaluate([row("p", 0, 0.5), row("q", 0, 1.0)])
     assert tasks["arithmetic"]["mean"] == 75
     assert tasks["arithmetic"]["pass_at"] == {"1": 50}
 
 
-def test_pass_at_k_goes_no_further_than_the_prompt_with_fewest_samples():
+def test_pass_at_k_stops_at_the_smallest_number_of_samples():
     tasks, _, _ = metrics.evaluate([*(row("p", k, 1.0) for k in range(6)), *(row("q", k, 0.0) for k in range(3))])
     assert list(tasks["arithmetic"]["pass_at"]) == ["1", "2", "3"]
 
@@ -108,12 +108,12 @@ def test_shown_rows_do_not_depend_on_order(seed):
         ({"id": "", "source": "t", "score": 1.0, "meta": 3}, "no meta.prompt_id"),
     ],
 )
-def test_rows_that_cannot_be_counted_are_named(bad, message):
+def test_invalid_rows_are_named(bad, message):
     with pytest.raises(DataError, match=message):
         metrics.evaluate([bad])
 
 
-def test_a_row_given_twice_is_refused():
+def test_a_repeated_row_is_rejected():
     with pytest.raises(DataError, match="rows given twice"):
         metrics.evaluate([row("p", 0, 1.0), row("p", 0, 1.0)])
 
@@ -168,7 +168,7 @@ def test_command_line_evaluates_and_compares(tmp_path, capsys):
     assert json.loads(out.read_text()) == found
 
 
-def test_it_starts_without_heavy_libraries():
+def test_the_command_imports_no_heavy_libraries():
     heavy = ("numpy", "jinja2", "sympy")
     code = f"import sys, data_prep.evaluation.metrics; print([m for m in {heavy} if m in sys.modules])"
     root = Path(__file__).parents[2]
@@ -191,7 +191,7 @@ def test_questions_of_code_are_counted_by_skills_with_pass_at_k():
     assert list(found["pass_ci95"]) == list(found["pass_at"])
 
 
-def test_lengths_are_compared_where_both_evaluations_know_them(tmp_path):
+def test_lengths_are_compared_if_both_evaluations_have_them(tmp_path):
     def evaluated(label, tokens):
         rows = [row(f"p{i}", k, 1.0, **({"tokens": tokens(i)} if tokens else {})) for i in range(20) for k in range(2)]
         out = str(tmp_path / f"{label}.json")

@@ -1,4 +1,4 @@
-"""The shipped mini models are small, safe to load, what their recipe makes, and right as often as their cards say."""
+"""The shipped mini models: small, safe to load, reproducible, and as accurate as their cards say."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tensors(path: Path) -> dict[str, list[int]]:
 
 
 @every_world
-def test_shipped_files_are_few_small_and_hold_no_pickle(name):
+def test_shipped_files_are_few_small_and_without_pickle(name):
     shipped = ROOT / WORLDS[name].folder
     files = {path.name: path.stat().st_size for path in shipped.iterdir()}
     assert set(files) == {*build.AS_BUILT, build.WEIGHTS, "training.json", "README.md"}
@@ -87,7 +87,7 @@ def test_tokenizer_and_config_are_rebuilt_byte_for_byte(llamafactory_python, tmp
     assert tensors(tmp_path / "model" / build.WEIGHTS) == tensors(shipped / build.WEIGHTS)
 
 
-def test_the_reasoners_tokenizer_knows_the_marks(llamafactory_python):
+def test_the_reasoners_tokenizer_has_the_tags(llamafactory_python):
     program = (
         "import sys; from transformers import AutoTokenizer; "
         "print(len(AutoTokenizer.from_pretrained(sys.argv[1])(sys.argv[2])['input_ids']))"
@@ -99,7 +99,7 @@ def test_the_reasoners_tokenizer_knows_the_marks(llamafactory_python):
 
 
 @pytest.mark.parametrize("environment", ["llamafactory_python", "vllm_python"])
-def test_any_text_survives_the_tokenizer_and_digits_stand_alone(environment, request):
+def test_any_text_round_trips_and_digits_are_single_tokens(environment, request):
     program = (
         "import json, sys; from transformers import AutoTokenizer\n"
         "t = AutoTokenizer.from_pretrained(sys.argv[1])\n"
@@ -180,7 +180,7 @@ def test_accuracy_counts_the_last_box_by_level_and_prompt():
     assert found["3"]["mean"] == 0.0
 
 
-def test_functions_are_judged_by_their_tests_and_not_by_their_text():
+def test_functions_are_graded_by_tests_not_by_text():
     (row,) = WORLDS["functions"].rows({2: 1}, "test", 0)
     gold = row["completion"]
     same = gold.replace("```python\n", "```python\n# the same\n")

@@ -1,4 +1,4 @@
-"""Mixtures: counts of each part, no prompt twice, labels, and an order that only the seed decides."""
+"""Mixtures: counts per part, no duplicate prompts, labels, seeded order."""
 
 import random
 
@@ -25,7 +25,7 @@ def rows() -> list[dict]:
 
 
 def mix(folder, given=None, **params):
-    """A file and a `load` per source, as real sources have them: ids are each source's own."""
+    """A file and a `load` per source; as in real sources, ids are unique only within a source."""
     given = rows() if given is None else given
     names = list(dict.fromkeys(row["source"] for row in given))
     for name in names:
@@ -52,7 +52,7 @@ def test_parts_have_their_counts_and_rows_their_labels(tmp_path):
     assert [row["source"] for row in found[:20]] != sorted(row["source"] for row in found[:20]), "shuffled"
 
 
-def test_only_the_seed_decides_what_is_drawn_and_where_it_stands(tmp_path):
+def test_selection_and_order_depend_only_on_the_seed(tmp_path):
     shuffled = rows()
     random.Random(5).shuffle(shuffled)
     runs = []
@@ -64,7 +64,7 @@ def test_only_the_seed_decides_what_is_drawn_and_where_it_stands(tmp_path):
 
 
 @pytest.mark.parametrize(("distinct", "left"), [("prompt", 1), ("text", 2), ("nothing", 3)])
-def test_a_prompt_that_two_sources_share_stays_with_the_first_part(tmp_path, distinct, left):
+def test_a_shared_prompt_goes_to_the_first_part(tmp_path, distinct, left):
     given = [
         {"id": "1", "prompt": "Same  question", "completion": "one", "source": "b"},
         {"id": "1", "prompt": "same question", "completion": "one", "source": "a"},
@@ -85,7 +85,7 @@ def test_rows_of_no_part_are_counted(tmp_path):
     assert manifest.drops["source in no part"] == 10
 
 
-def test_a_part_that_is_short_is_an_error_and_least_allows_for_it(tmp_path):
+def test_a_part_with_too_few_rows_is_an_error_unless_least_allows_it(tmp_path):
     parts = {**PARTS, "code": {"sources": ["apps", "taco"], "n": 75}}
     assert sum(mix(tmp_path, parts=parts)[0].counts.values()) == 100, "70 of 75 are more than nine tenths"
     with pytest.raises(DataError, match=r"part 'code': apps, taco have 70 rows, but 75 are requested"):
@@ -107,6 +107,6 @@ def test_a_source_without_rows_is_named_with_the_nearest(tmp_path):
         ({}, "at least 1"),
     ],
 )
-def test_parts_that_make_no_sense(tmp_path, parts, said):
+def test_invalid_parts(tmp_path, parts, said):
     with pytest.raises(DataError, match=said):
         mix(tmp_path, parts=parts)

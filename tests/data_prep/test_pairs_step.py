@@ -1,4 +1,4 @@
-"""Preference pairs: the preferred one scored higher, within the bounds asked for, balanced in length."""
+"""Preference pairs: score order, bounds, balanced lengths."""
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from data_prep.text.chat_template import ChatTemplate
 
 
 def made(rows: list[dict], **params) -> tuple[list[dict], list[Drop]]:
-    """What the step itself makes of rows."""
+    """The step's output for rows."""
     outputs = list(Pairs(PairsParams(**params)).apply(rows, Context("", "")))
     return [one for one in outputs if not isinstance(one, Drop)], [one for one in outputs if isinstance(one, Drop)]
 
@@ -37,7 +37,7 @@ def test_one_pair_per_question_with_its_lineage(tmp_path):
     assert (pair["prompt"], pair["tests"]) == (rows[0]["prompt"], rows[0]["tests"])
 
 
-def test_code_alone_or_all_that_was_said(tmp_path):
+def test_code_only_or_the_whole_completion(tmp_path):
     (pair,) = build(tmp_path, samples({"q": [0, 1]}), "pairs", column="code")[1]
     assert (pair["completion"], pair["rejected"]) == (block(code("x + 1")), block(code("x + 0")))
 
@@ -60,7 +60,7 @@ def test_the_same_code_is_never_on_both_sides():
     assert [drop.reason for drop in drops] == ["same code, other score"] * 2
 
 
-def test_all_samples_alike_give_no_pair(tmp_path):
+def test_identical_samples_give_no_pair(tmp_path):
     with pytest.raises(DataError, match="1 question without spread"):
         build(tmp_path, [sample("q", n, 1, "x + 1") for n in range(4)], "pairs")
 
@@ -80,7 +80,7 @@ question = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(
 
 @settings(max_examples=60)
 @given(st.lists(question, min_size=1, max_size=5), st.integers(1, 4), st.randoms())
-def test_pairs_hold_what_they_promise(questions, per_prompt, order):
+def test_pairs_satisfy_their_parameters(questions, per_prompt, order):
     rows = [
         sample(f"q{q}", n, fifths / 5, f"{what}" + " " * pad + "# c")
         for q, found in enumerate(questions)
@@ -102,7 +102,7 @@ def test_pairs_hold_what_they_promise(questions, per_prompt, order):
     assert again == (found, drops)
 
 
-def test_pairs_longer_than_training_reads_and_equal_ones_are_dropped(tmp_path):
+def test_too_long_and_equal_pairs_are_dropped(tmp_path):
     chat = [{"role": "user", "content": "What is 6 x 7?"}]
     texts = {"fits": ("It is 42.", "It is 41."), "long": ("It is 42.", "It is" + " 41 or" * 90), "same": ("42", "42")}
     rows = [{"id": name, "prompt": chat, "completion": a, "rejected": b} for name, (a, b) in texts.items()]

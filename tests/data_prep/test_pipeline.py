@@ -1,4 +1,4 @@
-"""Pipelines: faults are said all at once and in place; the command line runs, resumes and reads."""
+"""Pipelines: all faults are reported at once with their places; the command line runs, resumes and reads."""
 
 import json
 import os
@@ -114,7 +114,7 @@ def test_a_chain_in_yaml():
         ),
     ],
 )
-def test_a_fault_is_named_in_place(text, message):
+def test_a_fault_names_its_place(text, message):
     (fault,) = faults(text)
     assert fault.startswith(message)
 
@@ -144,7 +144,7 @@ def test_all_faults_at_once():
 
 
 @pytest.mark.parametrize("key", ["sk-proj-abc123", "mine.txt", "Some_Key", "KEY;x", "KEY\n"])
-def test_a_key_in_place_of_its_variable_is_refused_and_not_repeated(tmp_path, key):
+def test_a_key_given_instead_of_its_variable_is_rejected_and_not_shown(tmp_path, key):
     params = {"model": "m", "base_url": "http://h/v1", "api_key_env": key}
     (fault,) = pipeline.parse("p", [{"load": {"path": "x"}}, {"generate": params}])[1]
     assert str(fault).startswith("1.generate.api_key_env: must be the name of an environment variable")
@@ -159,7 +159,7 @@ def test_a_key_in_place_of_its_variable_is_refused_and_not_repeated(tmp_path, ke
 
 
 @pytest.mark.parametrize("place", ["OPENAI_API_KEY", "_K2", "./keys.txt", "~/keys", "/run/secrets/key"])
-def test_the_place_of_a_key_is_taken(place):
+def test_a_key_path_is_accepted(place):
     params = {"model": "m", "base_url": "http://h/v1", "api_key_env": place}
     assert pipeline.parse("p", [{"load": {"path": "x"}}, {"generate": params}])[1] == []
 
@@ -188,7 +188,7 @@ def test_an_error_in_a_step_says_which(tmp_path):
     assert DataError("elsewhere").step is None
 
 
-def test_planning_again_reads_a_settled_file_once(tmp_path, monkeypatch):
+def test_replanning_reads_an_unchanged_file_once(tmp_path, monkeypatch):
     making.write_jsonl(tmp_path / "in.jsonl", making.rows(3))
     chain = making.spec(tmp_path, ("load", {"path": "in.jsonl"}), ("score", {"reward": "math"}))
     keys = [job.key for job in pipeline.jobs(chain)]
@@ -234,7 +234,7 @@ def test_a_change_upstream_changes_every_key_below(tmp_path):
     assert all(one != other for one, other in zip(keys(2), keys(3), strict=True))
 
 
-def test_plan_says_what_stands(tmp_path):
+def test_plan_reports_finished_work(tmp_path):
     making.write_jsonl(tmp_path / "in.jsonl", making.rows(3))
     chain = making.spec(tmp_path, ("load", {"path": "in.jsonl"}), ("dedup", {}))
     assert [(one.state, one.rows_in, one.rows_out) for one in pipeline.plan(chain)] == [("todo", None, None)] * 2
@@ -310,7 +310,7 @@ def test_the_command_line(tmp_path):
         ),
     ],
 )
-def test_a_bad_spec_is_said_without_a_traceback(tmp_path, text, message):
+def test_a_bad_spec_is_reported_without_a_traceback(tmp_path, text, message):
     path = tmp_path / "spec.json"
     path.write_text(text)
     done = command("run", path)
@@ -320,7 +320,7 @@ def test_a_bad_spec_is_said_without_a_traceback(tmp_path, text, message):
     assert all(line.startswith(str(path)) for line in done.stderr.splitlines())
 
 
-def test_limits_exit_with_3_and_absent_specs_with_2(tmp_path):
+def test_limits_exit_with_3_and_missing_specs_with_2(tmp_path):
     (tmp_path / "in.jsonl").write_text("no\n" * 9 + '{"prompt": "p"}\n')
     path = tmp_path / "spec.json"
     path.write_text(making.spec(tmp_path, ("load", {"path": "in.jsonl"})).model_dump_json())

@@ -1,4 +1,4 @@
-"""What the first rows of a file of one's own become, before anything runs."""
+"""Preview of the first rows of a user's file, before anything runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_only_the_first_hundred_are_read(tmp_path):
     assert preview(path).startswith("of the first 100 records 100 become rows")
 
 
-def test_a_file_of_which_nothing_becomes_a_row_is_an_error(tmp_path):
+def test_a_file_without_usable_rows_is_an_error(tmp_path):
     path = making.write_jsonl(tmp_path / "mine.jsonl", [shared("", "It is 4.")] * 3)
     with pytest.raises(DataError, match=r"none of the first 3 records becomes a row; dropped: 3 empty prompt"):
         preview(path)
@@ -69,7 +69,7 @@ def test_rows_that_the_trainer_cannot_use_are_counted(record, export, dropped, t
         Load(LoadParams(path=str(path))).preview(tmp_path, Export(ExportParams(**export)))
 
 
-def test_check_of_a_recipe_says_it(tmp_path):
+def test_check_of_a_recipe_reports_it(tmp_path):
     path = making.write_jsonl(tmp_path / "mine.jsonl", [shared("What is 2 + 2?", "It is 4.")])
     environ = {key: value for key, value in os.environ.items() if key not in OUTER_MAKE}
     command = [sys.executable, "-m", "launchers", "check", "min_o1/sft_short", "--set", f"data={path}", "--json"]

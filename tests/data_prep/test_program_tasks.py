@@ -61,7 +61,7 @@ def test_a_file_of_the_original_shape_is_the_task(tmp_path, task, record, row_id
     assert reward.score(row, "```python\ndef widest(gaps):\n    pass\ndoubled = widest\n```").value == 0
 
 
-def test_what_is_wrong_in_a_record_is_told(tmp_path):
+def test_errors_in_a_record_are_reported(tmp_path):
     bad = [{**HUMANEVAL, "task_id": f"b{n}", field: value} for n, (field, value) in enumerate(
         [("prompt", ""), ("test", None), ("entry_point", "")]
     )]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Prompts: every one renders, in one place, and one that is at fault is a line that names its file."""
+"""Prompts: every prompt renders, and an invalid one is a one-line error that names its file."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def _said(file):
 
 @pytest.mark.parametrize("text", BROKEN)
 @pytest.mark.parametrize("file", ["broken.txt", "folder/broken.j2"])
-def test_a_prompt_at_fault_is_told_with_its_file(tmp_path, monkeypatch, text, file):
+def test_an_invalid_prompt_names_its_file(tmp_path, monkeypatch, text, file):
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""Published data in place of data that cost money: pipelines of recipes' data.yaml on rows of our own."""
+"""Recipes' data.yaml pipelines that use published data instead of paid requests, on our own rows."""
 
 import json
 from pathlib import Path

@@ -24,7 +24,7 @@ TESTS = '#include <gtest/gtest.h>\n#include "../solution/solution.cpp"\nTEST(A, 
 
 
 def original(**changed: Any) -> dict[str, Any]:
-    """A record as the original writes it."""
+    """A record in the original's format."""
     given = {
         "k": 2,
         "skills": "sorting, basic_sums",
@@ -60,7 +60,7 @@ def manifest(spec: pipeline.Spec) -> Manifest:
     return found
 
 
-def test_the_originals_file_as_it_is(tmp_path: Path) -> None:
+def test_the_originals_file_unchanged(tmp_path: Path) -> None:
     (row,) = rows(run(tmp_path, {"29e2-aa": original()}))
     assert row["id"] == "29e2-aa"
     assert row["source"] == "skill_mix"
@@ -121,7 +121,7 @@ def test_a_question_asked_step_by_step(tmp_path: Path) -> None:
         ({"language": "pyton"}, "unknown language", "did you mean 'python'?"),
     ],
 )
-def test_a_record_at_fault_is_a_bad_drop_that_names_field_and_id(
+def test_an_invalid_record_is_a_bad_drop_with_field_and_id(
     tmp_path: Path, changed: dict[str, Any], reason: str, said: str
 ) -> None:
     found = manifest(run(tmp_path, {"q": original(**changed), "good": original()}))
@@ -132,7 +132,7 @@ def test_a_record_at_fault_is_a_bad_drop_that_names_field_and_id(
     assert said in example["detail"]
 
 
-def test_unverified_questions_are_left_out_as_the_original_does(tmp_path: Path) -> None:
+def test_unverified_questions_are_dropped_as_in_the_original(tmp_path: Path) -> None:
     unverified = original(verification_status=False, unit_tests=..., gold_solution=...)
     found = manifest(run(tmp_path, {"q": unverified, "good": original()}))
     assert found.drops == {"unverified": 1}
@@ -154,7 +154,7 @@ def test_too_many_bad_records_stop_the_pipeline(tmp_path: Path) -> None:
         ("q.jsonl", "nonsense\n", "keeps none of"),
     ],
 )
-def test_files_that_are_none(tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_unusable_files(tmp_path: Path, name: str, content: str, said: str) -> None:
     with pytest.raises(DataError) as caught:
         run(tmp_path, content, name)
     assert said in str(caught.value)
@@ -196,7 +196,7 @@ def test_rows_of_a_finished_pipeline_are_questions_again(tmp_path: Path) -> None
     assert [row["tests"] for row in cot] == [row["tests"] for row in first]
 
 
-def test_tests_that_say_more_than_values_stay_source(tmp_path: Path) -> None:
+def test_tests_not_expressible_as_values_stay_source(tmp_path: Path) -> None:
     tests = TESTS.replace("EXPECT_EQ(add(1, 2), 3)", "EXPECT_GT(add(1, 2), 2)")
     (row,) = rows(run(tmp_path, {"q": original(unit_tests=tests)}))
     assert row["tests"] == {"kind": "gtest", "language": "cpp", "source": tests}

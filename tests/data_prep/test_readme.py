@@ -1,4 +1,4 @@
-"""What data_prep/README.md shows is what there is."""
+"""data_prep/README.md matches the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference of steps and the JSON schema of data.yaml: as the code is, and as the recipes are written."""
+"""The reference of steps and the JSON schema of data.yaml match the code and the recipes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_recipes_pipelines_fit_the_schema():
     "text",
     ["a: [{laod: {path: x}}]", "a: [{load: {pth: x}}]", "a: [{load: {path: x, limit: many}}]", "a: {load: {path: x}}"],
 )
-def test_what_no_pipeline_may_say_does_not_fit(tmp_path, text):
+def test_invalid_pipelines_do_not_match_the_schema(tmp_path, text):
     (tmp_path / "data.yaml").write_text(text)
     assert validated(tmp_path / "data.yaml") != ""
 

@@ -1,4 +1,4 @@
-"""Thought and solution: by the text's own boundary, by a model over HTTP behind its gates, and graded as rewritten."""
+"""Thought and solution: split at the text's own boundary, or rewritten by a model over HTTP and validated."""
 
 import random
 import time
@@ -36,7 +36,7 @@ def rewrite(folder, completions, *after, share=0.05, **params):
         (f"Hm.\n{PROGRAM}\nOutput:\n```\n84\n```", True, "Hm.", f"{PROGRAM}\nOutput:\n```\n84\n```"),
     ],
 )  # fmt: skip
-def test_seams(text, code, thought, solution):
+def test_boundaries(text, code, thought, solution):
     assert split(text, code, 0.6) == (thought, solution)
 
 
@@ -53,7 +53,7 @@ def test_seams(text, code, thought, solution):
         (PROGRAM, True),
     ],
 )
-def test_texts_without_a_seam(text, code):
+def test_texts_without_a_boundary(text, code):
     assert split(text, code, 0.6) is None
 
 
@@ -77,7 +77,7 @@ TALK = "Wait, is that right? " * 20
         (f"We try A.\n\n{TALK}\\boxed{{5}}", False),
     ],
 )
-def test_a_seam_in_doubt_is_none(text, code):
+def test_an_ambiguous_boundary_is_not_used(text, code):
     assert split(text, code, 0.6) is None
 
 
@@ -90,11 +90,11 @@ def test_a_seam_in_doubt_is_none(text, code):
         (f"{TALK}\n\n**Final Answer**\n\\boxed{{{'5 + ' * 200}}}", False),  # the box is no explanation
     ],
 )
-def test_a_seam_without_doubt(text, code):
+def test_an_unambiguous_boundary(text, code):
     assert split(text, code, 0.6)
 
 
-def test_how_short_a_thought_may_be_is_said_once_for_seams_and_models(tmp_path):
+def test_the_minimum_thought_length_applies_to_boundaries_and_models(tmp_path):
     rows = [{"completion": "one two three\n\nfour five \\boxed{42}"}]
     assert rewrite(tmp_path, rows, shortest=0.5)[0].counts == {"rewritten by boundary": 1}
     with pytest.raises(DataError, match="keeps none of 1 rows: 1 no boundary between thought and solution"):
@@ -110,11 +110,11 @@ def test_how_short_a_thought_may_be_is_said_once_for_seams_and_models(tmp_path):
         ("no box: 400", 3),
     ],
 )
-def test_what_a_solution_says_besides_its_answer(solution, count):
+def test_explanation_words_of_a_solution(solution, count):
     assert words(explanation(solution)) == count
 
 
-def test_a_bare_answer_goes_to_the_model_where_an_explanation_is_asked_for(tmp_path):
+def test_a_bare_answer_goes_to_the_model_if_an_explanation_is_required(tmp_path):
     told = "It is twice two hundred, so \\boxed{400}."
     rows = [
         {"completion": f"{THOUGHT}\n\n**Final Answer**\n\n\\[ \\boxed{{400}} \\]"},
@@ -144,7 +144,7 @@ def test_every_split_keeps_the_text():
     assert found > 500
 
 
-def test_no_solution_is_a_piece_of_the_program_that_is_meant():
+def test_a_solution_is_never_a_fragment_of_the_program():
     rng = random.Random(2)
     pieces = [
         LONG + "\n",
@@ -168,14 +168,14 @@ def test_no_solution_is_a_piece_of_the_program_that_is_meant():
 
 
 @pytest.mark.parametrize("piece", ["```python x\n", "```\n", "```\nx\n", "## Solution\n", "\\boxed{", "\n\n"])
-def test_a_text_that_goes_round_in_circles_is_read_in_no_time(piece):
+def test_a_looping_text_is_parsed_quickly(piece):
     started = time.process_time()
     for code in (False, True):
         split(piece * 20_000 + "\n\n\\boxed{1}", code, 0.6)
     assert time.process_time() - started < 2
 
 
-def test_by_seam_alone(tmp_path):
+def test_by_boundary_alone(tmp_path):
     completions = [
         {"completion": "So 6*7.\n\n**Final Answer**\n\n\\boxed{42}", "meta": {"tokens": 9, "finish_reason": "stop"}},
         {"completion": f"Hm.\n{PROGRAM}", "tests": {"kind": "stdin", "cases": [{"input": "2", "output": "4"}]}},
@@ -194,7 +194,7 @@ def test_by_seam_alone(tmp_path):
     assert manifest.drops == {"no boundary between thought and solution": 2, "truncated sample": 1}
 
 
-def test_a_thought_that_an_endpoint_has_set_out_needs_no_seam(tmp_path):
+def test_a_separate_thought_needs_no_boundary(tmp_path):
     rows = [{"completion": "It is \\boxed{42}.", "meta": {"reasoning": "So 6*7."}}]
     _, (row,) = rewrite(tmp_path, rows)
     assert SKY.parse(row["completion"]) == ("So 6*7.", "It is \\boxed{42}.", ())
@@ -218,7 +218,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_models_rewriting_passes_the_gates_or_is_a_drop_with_its_reason(tmp_path, case):
+def test_a_models_rewriting_passes_the_checks_or_is_dropped(tmp_path, case):
     text, finish, reason = CASES[case]
     asked = []
 
@@ -249,7 +249,7 @@ def test_a_failed_request_is_never_text(tmp_path):
     assert manifest.drops == {"api_error: bad_request": 1}
 
 
-def test_what_is_graded_is_the_rewritten_text(tmp_path):
+def test_the_rewritten_text_is_graded(tmp_path):
     rows = [
         {"completion": "I think \\boxed{42}.\n\n**Final Answer**\n\\boxed{41}"},  # right in the thought alone
         {"completion": "I think \\boxed{41}.\n\n**Final Answer**\n\\boxed{42}"},
@@ -268,6 +268,6 @@ def test_what_is_graded_is_the_rewritten_text(tmp_path):
         ({"system": "boxd"}, "no prompt 'boxd'.*'boxed'"),
     ],
 )
-def test_parameters_that_make_no_sense(tmp_path, params, said):
+def test_invalid_parameters(tmp_path, params, said):
     with pytest.raises(DataError, match=said):
         rewrite(tmp_path, [{"completion": "a"}], **params)

@@ -1,4 +1,4 @@
-"""Steps that choose, change and join rows: map, filter, split, join, and the lowest and highest of a score."""
+"""Steps that select, change and join rows: map, filter, split, join, and lowest or highest by score."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PROBLEMS = ["Find $\\gcd(12, 18)$.", "Solve $2x = 8$.", "What is $7^2$?", "How m
 
 
 def first_words(row: Row, count: int) -> Row | None:
-    """Completions of so many words; rows without a completion go."""
+    """Truncates completions to `count` words and drops rows without a completion."""
     words = row.get("completion", "").split()
     return {**row, "completion": " ".join(words[:count])} if words else None
 
@@ -69,7 +69,7 @@ def test_a_function_s_error_names_the_row(rows: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere:f", "test_row_steps:absent", "test_row_steps:PROBLEMS"])
-def test_a_function_that_is_not_there_is_found_before_the_run(rows: Path, name: str) -> None:
+def test_a_missing_function_is_reported_before_the_run(rows: Path, name: str) -> None:
     (fault,) = pipeline.parse("mine", [{"load": {"path": "in.jsonl"}}, {"map": {"function": name}}])[1]
     assert fault.path == (1, "map", "function")
     assert "cannot be imported" in fault.message or "is not a function" in fault.message

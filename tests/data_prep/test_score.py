@@ -1,4 +1,4 @@
-"""Scoring: rows keep everything and gain a score; a grader that fails too often is not believed."""
+"""Scoring: rows keep all fields and gain a score; a grader that fails too often stops the step."""
 
 import making
 import pytest
@@ -52,7 +52,7 @@ def test_processes_change_no_byte(tmp_path):
     assert making.shards(pipeline.find(one)) == making.shards(pipeline.find(two))
 
 
-def test_a_grader_that_cannot_grade_stops_the_pipeline(tmp_path):
+def test_a_failing_grader_stops_the_pipeline(tmp_path):
     rows = [{"prompt": "q", "completion": "\\boxed{1}", "answer": 1} for _ in range(20)]
     for row in rows[:4]:
         del row["answer"]  # nothing to compare with: an error, not a zero
@@ -64,7 +64,7 @@ def test_a_grader_that_cannot_grade_stops_the_pipeline(tmp_path):
     assert manifest.counts == {"error": 20}
 
 
-def test_unknown_rewards_and_parameters_are_refused():
+def test_unknown_rewards_and_parameters_are_rejected():
     for params in ({"reward": "mth"}, {"reward": "math", "params": {"strictness": 3}}):
         found = pipeline.parse("p", [{"load": {"path": "x"}}, {"score": params}])[1]
         assert len(found) == 1
@@ -88,7 +88,7 @@ def test_completions_of_one_prompt_are_scored_together_across_shards(tmp_path):
     assert groups[0][0] < groups[0][2] < groups[0][1]
 
 
-def test_a_reward_whose_server_is_not_there_is_one_line(tmp_path):
+def test_a_missing_reward_server_is_a_one_line_error(tmp_path):
     making.write_jsonl(tmp_path / "in.jsonl", [{"prompt": "q", "completion": "a"}])
     model = {"reward": "model", "params": {"url": "http://127.0.0.1:9", "model": "rm", "retries": 0}}
     with pytest.raises(DataError, match=r"127\.0\.0\.1:9"):

@@ -1,4 +1,4 @@
-"""Verdicts on programs are kept: what has been judged is not run again, and nothing undecided is believed."""
+"""The cache of verdicts: graded programs are not run again, and only deterministic verdicts are stored."""
 
 import json
 import multiprocessing
@@ -26,7 +26,7 @@ def row(program: str, tests: dict = TESTS, thought: str = "") -> dict:
 
 @pytest.fixture
 def ran(monkeypatch) -> list[str]:
-    """Programs that were really run."""
+    """Programs that were actually run."""
     found: list[str] = []
     run = CodeReward._run
 
@@ -54,7 +54,7 @@ def test_the_same_code_under_the_same_tests_is_run_once_across_runs(tmp_path, ra
     assert [one["meta"]["score_details"] for one in again[:3]] == [one["meta"]["score_details"] for one in first]
 
 
-def test_other_tests_or_limits_are_another_question(tmp_path, ran):
+def test_other_tests_or_limits_are_other_keys(tmp_path, ran):
     score(tmp_path, "a", [row(code("x + 1"))])
     score(tmp_path, "b", [row(code("x + 1"), {**TESTS, "cases": [{"args": [2], "expected": 3}]})])
     score(tmp_path, "a", [row(code("x + 1"))], params={"cpu_s": 3.0})
@@ -63,14 +63,14 @@ def test_other_tests_or_limits_are_another_question(tmp_path, ran):
     assert len(ran) == 3
 
 
-def test_what_hung_is_tried_again(tmp_path, ran):
+def test_timeouts_are_retried(tmp_path, ran):
     for name in ("a", "b"):
         (found,) = score(tmp_path, name, [row(LOOP, thought=name)], params={"cpu_s": 0.1})
         assert found["meta"]["score_details"]["status"] == "timeout"
     assert ran == [LOOP, LOOP]
 
 
-def test_without_the_parameter_nothing_is_kept(tmp_path):
+def test_without_the_parameter_nothing_is_cached(tmp_path):
     score(tmp_path, "a", [row(code("x"))], cache=False)
     assert not (tmp_path / "cache" / "scores").exists()
 
@@ -94,7 +94,7 @@ def test_only_code_is_cached():
         (Score(0.0, "truncated"), False),
     ],
 )  # fmt: skip
-def test_what_is_decided(score_, decided):
+def test_deterministic_verdicts(score_, decided):
     assert is_decided(score_) is decided
 
 
@@ -112,7 +112,7 @@ def fill(folder: str, start: int) -> None:
         cache.put({key(n): verdict(n)})
 
 
-def test_writers_side_by_side_killed_at_any_moment(tmp_path):
+def test_concurrent_writers_killed_at_any_moment(tmp_path):
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=fill, args=(str(tmp_path), start)) for start in (0, 0, 500_000)]
     for one in writers:
@@ -130,7 +130,7 @@ def test_writers_side_by_side_killed_at_any_moment(tmp_path):
     assert found > 50
 
 
-def test_the_remains_of_a_line_are_not_read_and_cost_no_other(tmp_path):
+def test_incomplete_lines_are_ignored(tmp_path):
     cache = ScoreCache(tmp_path)
     cache.put({key(0): verdict(0)})
     whole = (tmp_path / "00.jsonl").read_bytes()

@@ -1,4 +1,4 @@
-"""Selection: who stays, why the others go, and that neither depends on the order of rows."""
+"""Selection: kept rows, drop reasons, and independence of the input order."""
 
 import random
 
@@ -64,19 +64,19 @@ def test_filters_and_their_reasons():
 
 
 @pytest.mark.parametrize(("level", "kept"), [(3, True), ("3", True), ("Level 3", True), (None, False), ("x", False)])
-def test_levels_as_they_are_written(level, kept):
+def test_levels_in_all_spellings(level, kept):
     row = {**samples()[0], "meta": {"level": level}}
     assert bool(select([row], level=[3, 5])[0]) == kept
 
 
-def test_a_row_without_the_number_is_not_called_out_of_range():
+def test_a_row_without_the_field_is_not_reported_as_out_of_range():
     rows = [{**samples()[0], "meta": meta} for meta in ({}, {"difficulty": None}, {"difficulty": 9}, {"difficulty": 3})]
     kept, drops = select(rows, between={"difficulty": [2, 4]})
     assert kept == rows[3:]
     assert drops == {"no difficulty": 2, "difficulty outside range": 1}
 
 
-def test_pass_rate_looks_at_all_samples_of_a_prompt():
+def test_pass_rate_uses_all_samples_of_a_prompt():
     kept, drops = select(samples(), pass_rate=[0.25, 0.75], min_score=1)
     assert {row["meta"]["prompt_id"] for row in kept} == {f"p{p}" for p in range(20) if 1 <= p % 5 <= 3}
     assert drops == {"score below minimum": 40, "pass rate outside range": 16}
@@ -93,7 +93,7 @@ def test_per_prompt_and_its_orders():
     assert a == again != b
 
 
-def test_n_is_drawn():
+def test_n_rows_are_sampled():
     rows = samples()
     kept, drops = select(rows, n=10, seed=3)
     assert (len(kept), drops) == (10, {"not drawn": 70})
@@ -118,7 +118,7 @@ def test_rows_without_a_score_are_bad():
         },
     ),
 )
-def test_the_choice_does_not_depend_on_the_order_of_rows(rng: random.Random, params):
+def test_selection_is_independent_of_row_order(rng: random.Random, params):
     rows = samples()
     shuffled = rng.sample(rows, len(rows))
     chosen, other = select(rows, **params)[0], select(shuffled, **params)[0]

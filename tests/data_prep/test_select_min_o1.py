@@ -1,4 +1,4 @@
-"""The pipelines of recipes/min_o1/data.yaml: each parses, and each selection chooses what it says."""
+"""The pipelines of recipes/min_o1/data.yaml: each parses, and each selection is as specified."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEVELS = ("easy", "medium", "hard")
 
 
 def whole(name: str) -> list[dict[str, Any]]:
-    """A pipeline's steps, those of the one it begins with first."""
+    """A pipeline's steps, after those of the pipeline that it extends."""
     first, *rest = WRITTEN[name]
     return [*whole(first["pipeline"]), *rest] if "pipeline" in first else [first, *rest]
 
@@ -36,7 +36,7 @@ PIPELINES = {name: whole(name) for name in WRITTEN}
 
 
 def filled(value: Any, values: dict[str, Any]) -> Any:
-    """A pipeline with a recipe's values in it."""
+    """A pipeline with a recipe's values substituted."""
     if isinstance(value, dict):
         return {key: filled(one, values) for key, one in value.items()}
     if isinstance(value, list):
@@ -61,7 +61,7 @@ def run(spec: pipeline.Spec, python: str | Path = sys.executable, steps: str | N
 
 
 def exported(spec: pipeline.Spec) -> list[dict[str, Any]]:
-    """What verl will read: each prompt's row."""
+    """The rows that verl reads."""
     table = pq.read_table(pipeline.find(spec) / "export" / "train.parquet")
     return [json.loads(one["extra_info"]["row"]) for one in table.to_pylist()]
 
@@ -98,7 +98,7 @@ def test_mini_rl_has_its_questions_and_the_pool_is_whole(tmp_path: Path) -> None
 
 
 def test_mini_lim_takes_the_96_best(tmp_path: Path) -> None:
-    """A made-up run over the pool: three epochs of 18 steps, in which each prompt learns at a pace of its own."""
+    """An invented run over the pool: three epochs of 18 steps, each prompt improving at its own pace."""
     rng, names = random.Random(0), sorted(pool())
     pace = {name: rng.random() for name in names}
     folder = tmp_path / "run" / "train" / "samples"
@@ -122,7 +122,7 @@ def test_mini_lim_takes_the_96_best(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_mini_passrate_asks_the_real_model(tmp_path: Path, vllm_python: Path) -> None:
+def test_mini_passrate_samples_from_the_real_model(tmp_path: Path, vllm_python: Path) -> None:
     spec = make_spec(tmp_path, "mini_passrate")
     run(spec, vllm_python, "curriculum,generate")
     run(spec)
@@ -137,7 +137,7 @@ def test_mini_passrate_asks_the_real_model(tmp_path: Path, vllm_python: Path) ->
 
 
 def on_sample(name: str) -> list[dict[str, Any]]:
-    """A pipeline of the course's prompts, on rows of our own in their schema."""
+    """A pipeline of the course's prompts, on our own rows in their schema."""
     load, *rest = PIPELINES[name]
     kept = {key: value for key, value in load["load"].items() if key not in ("url", "git_blob")}
     return [{"load": {**kept, "path": str(SAMPLE)}}, *rest]

@@ -1,4 +1,4 @@
-"""A managed server, real vLLM on CPU where it matters: it comes up, is watched, leaves nothing behind."""
+"""The managed server, partly with real vLLM on CPU: start, monitoring, clean shutdown."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def start_guarded(seconds: float) -> tuple[subprocess.Popen[str], list[int]]:
     return guard, pids
 
 
-def test_guard_ends_the_family_when_told() -> None:
+def test_guard_ends_all_processes_on_request() -> None:
     guard, pids = start_guarded(600)
     assert guard.stdin is not None
     guard.stdin.close()
@@ -73,14 +73,14 @@ def test_guard_ends_the_family_when_told() -> None:
     assert not any(map(alive, pids))
 
 
-def test_guard_ends_the_family_when_its_first_process_dies() -> None:
+def test_guard_ends_all_processes_when_the_first_dies() -> None:
     guard, pids = start_guarded(600)
     os.kill(pids[0], signal.SIGKILL)
     assert guard.wait(10) == 128 + signal.SIGKILL
     assert not any(map(alive, pids))
 
 
-def test_guard_survives_polite_signals_and_ends_the_family_when_its_caller_is_killed() -> None:
+def test_guard_survives_sigterm_and_ends_all_processes_when_its_caller_is_killed() -> None:
     caller = f"""
 import subprocess, sys, time
 guard = subprocess.Popen([sys.executable, {str(GUARD)!r}, "0.3", sys.executable, "-c", {FAMILY!r}, "600"],
@@ -97,7 +97,7 @@ time.sleep(600)
     assert until(lambda: not any(map(alive, pids)), 10)
 
 
-def test_a_model_that_is_not_there_is_one_line_before_anything_starts(tmp_path: Path) -> None:
+def test_a_missing_model_is_a_one_line_error_before_anything_starts(tmp_path: Path) -> None:
     with (
         pytest.raises(DataError, match="neither a local folder nor a Hub id") as caught,
         serve("./no/such/model", base=tmp_path, log=tmp_path / "log"),
@@ -114,7 +114,7 @@ def test_an_environment_without_vllm_says_how_to_get_one(tmp_path: Path, mini_mo
         pass
 
 
-def test_the_telling_line_of_a_log_is_found(tmp_path: Path) -> None:
+def test_the_informative_line_of_a_log_is_found(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(
         "INFO loading\n(EngineCore pid=1) ValueError: head size 16 is not supported\n"
@@ -160,7 +160,7 @@ def test_real_server_answers_alike_for_a_seed_and_its_death_is_noticed(
 
 
 def shared_memory(pids: list[int]) -> set[Path]:
-    """The files of shared memory that processes have open."""
+    """Shared-memory files that processes have open."""
     lines = [line for pid in pids if alive(pid) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
     return {Path(line.split()[-1]) for line in lines if "/dev/shm/psm_" in line}
 
@@ -201,8 +201,8 @@ def test_kill_9_of_the_parent_leaves_no_process_no_memory_and_a_free_port(
 
 
 @pytest.mark.full
-def test_steps_ask_a_server_of_their_own(vllm_python: Path, tmp_path: Path) -> None:
-    """Teacher, labeller and rewriter: each step starts its server, asks it, and leaves none behind."""
+def test_steps_start_their_own_server(vllm_python: Path, tmp_path: Path) -> None:
+    """generate, label and rewrite each start a server, use it and stop it."""
     model = str(REPO / "recipes" / "mini" / "reasoner")
     steps = [
         {"name": "curriculum", "kind": "curriculum", "params": {"levels": {"2": 12}, "split": "train", "seed": 1}},

@@ -1,4 +1,4 @@
-"""Rows of other people's data sets: each public shape is read whole, or dropped with the reason."""
+"""Public data formats: each record is read completely, or dropped with a reason."""
 
 import json
 from pathlib import Path
@@ -275,7 +275,7 @@ def test_a_system_prompt_as_parts(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_a_row_cannot_hold_is_a_counted_drop(record: dict, reason: str, tmp_path: Path) -> None:
+def test_unrepresentable_content_is_a_counted_drop(record: dict, reason: str, tmp_path: Path) -> None:
     rows, drops = load(tmp_path, [{"messages": [ASKED, ANSWERED]}, record])
     assert len(rows) == 1
     assert drops == {reason: 1}
@@ -305,7 +305,7 @@ def test_a_context_and_a_second_system_prompt_stay_in_the_prompt(tmp_path: Path)
     ],
     ids=["openorca", "system_message", "nemotron", "smoltalk2", "chosen alone has it", "gemini"],
 )
-def test_a_system_prompt_is_kept_wherever_it_stands(record: dict, tmp_path: Path) -> None:
+def test_a_system_prompt_is_kept_in_any_position(record: dict, tmp_path: Path) -> None:
     if "chosen" in record:
         record["rejected"] = [*record["chosen"][:2], WRONG]
     rows, drops = load(tmp_path, [record])
@@ -314,12 +314,12 @@ def test_a_system_prompt_is_kept_wherever_it_stands(record: dict, tmp_path: Path
 
 
 @pytest.mark.parametrize("names", [("completion",), ("chosen", "rejected")])
-def test_answers_that_go_on_for_several_turns_are_kept(names: tuple[str, ...], tmp_path: Path) -> None:
+def test_multi_turn_answers_are_kept(names: tuple[str, ...], tmp_path: Path) -> None:
     rows, _ = load(tmp_path, [{"prompt": [ASKED], **{name: [WRONG, ASKED, ANSWERED] for name in names}}])
     assert (rows[0]["prompt"], rows[0]["completion"]) == ([ASKED, WRONG, ASKED], GOOD)
 
 
-def test_a_column_map_cuts_nothing_away_either(tmp_path: Path) -> None:
+def test_a_column_map_discards_nothing(tmp_path: Path) -> None:
     good = {"q": QUESTION, "a": GOOD}
     bad = [{"images": ["a.png"]}, {"tools": '[{"name": "search"}]'}, {"a": [ASKED, WRONG, ASKED, ANSWERED]}]
     kept = {"meta.passage": "passage"}
@@ -337,7 +337,7 @@ def test_a_text_that_looks_like_json_or_python_is_a_text(text: str, tmp_path: Pa
     assert (rows[0]["prompt"][0]["content"], rows[0]["completion"]) == (text, text)
 
 
-def test_the_shape_may_show_late(tmp_path: Path) -> None:
+def test_the_format_may_be_recognised_late(tmp_path: Path) -> None:
     for other in ({"prompt": None}, {"text": "x"}):
         rows, drops = load(tmp_path, [other] * 150 + [{"prompt": QUESTION, "completion": GOOD}])
         assert (len(rows), sum(drops.values())) == (1, 150)
@@ -365,7 +365,7 @@ def test_references_come_from_several_columns(tmp_path: Path) -> None:
         load(tmp_path, [record], columns={"prompt": "prompt", "references": ["reply_*"]})
 
 
-def test_the_same_ids_in_two_inputs_are_refused(tmp_path: Path) -> None:
+def test_equal_ids_in_two_inputs_are_rejected(tmp_path: Path) -> None:
     for name in ("a", "b"):
         making.write_jsonl(tmp_path / f"{name}.jsonl", [{"id": "0", "prompt": f"question {name}"}])
     steps = [
@@ -384,12 +384,12 @@ def test_the_same_ids_in_two_inputs_are_refused(tmp_path: Path) -> None:
         pipeline.run(pipeline.Spec.model_validate(spec))
 
 
-def test_a_reference_by_itself_is_a_list_of_one(tmp_path: Path) -> None:
+def test_a_single_reference_is_a_list_of_one(tmp_path: Path) -> None:
     rows, _ = load(tmp_path, [{"prompt": "Hi", "references": "Hello."}, {"prompt": "Ho", "reference": "Hello."}])
     assert [row["references"] for row in rows] == [["Hello."], ["Hello."]]
 
 
-def test_an_empty_sample_is_kept_to_be_graded_and_an_empty_answer_is_none(tmp_path: Path) -> None:
+def test_an_empty_sample_is_kept_but_an_empty_answer_is_not(tmp_path: Path) -> None:
     others = [{"prompt": QUESTION, "completion": GOOD, "meta": {"finish_reason": "stop"}}] * 3
     empty = {"prompt": QUESTION, "completion": ""}
     rows, drops = load(tmp_path, [*others, {**empty, "meta": {"finish_reason": "stop"}}, empty])

@@ -1,4 +1,4 @@
-"""GoogleTest assertions as test cases: what is read, and what is refused.
+"""GoogleTest assertions as test cases: supported and rejected ones.
 
 That both grade programs alike is shown in tests/rewards/test_skill_mix_questions.py.
 """
@@ -74,6 +74,6 @@ def test_assertions_as_cases(declaration: str, body: str, expected: list[dict[st
         ("EXPECT_EQ(add(1, 2), 3", "a bracket is never closed"),
     ],
 )
-def test_other_tests_are_refused(body: str, reason: str) -> None:
+def test_other_tests_are_rejected(body: str, reason: str) -> None:
     with pytest.raises(NotConvertible, match=reason):
         cases(f"TEST(A, B) {{ {body} }}", read_declaration("int add(int a, int b);"))

@@ -1,4 +1,4 @@
-"""Signatures, test cases as data, and the suites made of them."""
+"""Signatures, test cases as data, and suites built from them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_signatures_that_no_case_fits(language: Language, text: str, said: str) 
 
 
 @given(st.text(max_size=80), st.sampled_from(["python", "cpp"]))
-def test_any_text_is_a_signature_or_an_error_of_ours(text: str, language: Language) -> None:
+def test_any_text_is_a_signature_or_a_signature_error(text: str, language: Language) -> None:
     try:
         read(text, language)
     except SignatureError:
@@ -103,7 +103,7 @@ def test_cases_that_do_not_fit(case: Any, said: str) -> None:
         read_case(case, read("double f(const std::vector<int>& xs, int n)", "cpp"))
 
 
-def test_values_take_their_types_spelling() -> None:
+def test_values_are_canonical_for_their_type() -> None:
     signature = read("def f(m: dict[int, float], s: set[str]) -> float", "python")
     case = read_case({"args": [{"2": 1, "-1": 2.5}, ["b", "a"]], "expected": 3}, signature)
     assert case["args"] == [[[-1, 2.5], [2, 1.0]], ["a", "b"]]

@@ -1,4 +1,4 @@
-"""`python -m data_prep.families.skill_mix`: solutions from a real engine, their scores, and both killed on the way."""
+"""`python -m data_prep.families.skill_mix`: solutions from a real engine and their scores, also after kills."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GTEST = '#include <gtest/gtest.h>\n#include "../solution/solution.cpp"\n'
 
 
 def question(name: str, signature: str, gold: str, tests: str, language: str) -> dict:
-    """A record as the original's questions.json has it."""
+    """A record in the format of the original's questions.json."""
     return {
         "k": 1, "skills": "arithmetic", "function_name": name, "function_signature": signature,
         "function_docstring": f"{name} of a number.", "problem_statement": f"Write {name}.", "language": language,
@@ -39,7 +39,7 @@ QUESTIONS = {"q-twice": TWICE, "q-next": NEXT}
 
 
 def generations(right: int = 1) -> dict:
-    """What the original's script writes; the chains of thought show a part first."""
+    """Output in the format of the original's script; chains of thought show a partial program first."""
     thought = f"A part:\n{block('int part();', 'cpp')}\nAll of it:\n{block(TWICE['gold_solution'], 'cpp')}"
     return {
         "q-twice": {
@@ -87,7 +87,7 @@ def rows_of(path: Path) -> list[dict]:
 
 
 def killed_once(argv: list[str], folder: Path, ready: Callable[[], bool]) -> None:
-    """Start a command, and `kill -9` it as soon as there is something to lose; what it started dies too."""
+    """Start a command, and `kill -9` it and its children once it has made progress."""
     process = subprocess.Popen(argv, cwd=folder, env={**os.environ, "PYTHONPATH": str(REPO)}, start_new_session=True)
     while not ready():
         assert process.poll() is None, "it was done before it could be killed"
@@ -101,7 +101,7 @@ def killed_once(argv: list[str], folder: Path, ready: Callable[[], bool]) -> Non
 
 
 def members(session: int) -> list[int]:
-    """Living processes of a session."""
+    """Live processes of a session."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -160,7 +160,7 @@ def test_the_originals_generations_are_scored(files: Path) -> None:
         (None, ("made.json", "--questions_path", "nowhere.json"), "nowhere.json"),
     ],
 )
-def test_bad_files_are_one_line(files: Path, change: str | None, words: tuple[str, ...], told: str) -> None:
+def test_bad_files_are_a_one_line_error(files: Path, change: str | None, words: tuple[str, ...], told: str) -> None:
     if change is not None:
         (files / "made.json").write_text(change)
     done = call("score", files, "--generations_path", *words)
@@ -180,7 +180,7 @@ def test_bad_files_are_one_line(files: Path, change: str | None, words: tuple[st
         (("--task_name", "core", "--questions_path", "no.json"), "no.json"),
     ],
 )
-def test_what_cannot_be_generated_is_one_line(files: Path, words: tuple[str, ...], told: str) -> None:
+def test_failed_generation_is_a_one_line_error(files: Path, words: tuple[str, ...], told: str) -> None:
     model = ("--model_path", REPO / "recipes" / "mini" / "model", "--questions_path", "questions.json")
     done = call("generate", files, *model, *words)
     assert done.returncode == 2
@@ -190,7 +190,7 @@ def test_what_cannot_be_generated_is_one_line(files: Path, words: tuple[str, ...
 
 
 def slow_samples(count: int) -> dict:
-    """Different programs that each take a moment."""
+    """Distinct programs that each take some time."""
     text = "import time\ntime.sleep(0.02)\ndef after(x):\n    return x + {}  # {}"
     answers = [{"raw_output": block(text.format(n % 3, n)), "code": ""} for n in range(count)]
     return {"q-next": {"system": "s", "user": "u", "responses": answers}}

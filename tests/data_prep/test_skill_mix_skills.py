@@ -85,7 +85,7 @@ def test_bad_exclusions(tmp_path: Path, text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
-def test_dense_tuples_leave_out_excluded_pairs_at_every_size() -> None:
+def test_dense_tuples_exclude_pairs_at_every_size() -> None:
     names = ["a", "b", "c", "d"]
     excluded = frozenset({("a", "b")})
     assert len(tuples(names, 2, excluded, None, 0)) == 5
@@ -93,7 +93,7 @@ def test_dense_tuples_leave_out_excluded_pairs_at_every_size() -> None:
     assert tuples(names, 4, excluded, None, 0) == []
 
 
-def test_draws_depend_on_the_seed_alone() -> None:
+def test_samples_depend_only_on_the_seed() -> None:
     names = [f"s{i:02d}" for i in range(30)]
     first = tuples(names, 3, frozenset(), 50, 7)
     assert first == tuples(list(reversed(names)), 3, frozenset(), 50, 7)
@@ -140,7 +140,7 @@ def test_rows_of_the_step(tmp_path: Path) -> None:
     assert not held & {pair for skills in train for pair in pairs_of(skills)}
 
 
-def test_what_is_drawn_is_not_what_is_held_out(tmp_path: Path) -> None:
+def test_sampled_and_held_out_tuples_differ(tmp_path: Path) -> None:
     text = "".join(f"s{i:02d} | about it\n" for i in range(30))
     rows = make_tuples(tmp_path, text, k=2, n=100, held_out=0.1, seed=1)
     held = sum(row["meta"]["split"] == "held_out" for row in rows)
@@ -148,7 +148,7 @@ def test_what_is_drawn_is_not_what_is_held_out(tmp_path: Path) -> None:
     assert 1 <= held <= 25
 
 
-def test_faults_are_told_before_anything_runs(tmp_path: Path) -> None:
+def test_faults_are_reported_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"step 'skill_tuples': .*'hashing' has no description"):
         make_tuples(tmp_path, "sorting | a\nhashing\n")
     with pytest.raises(DataError, match="2 skills, fewer than k = 3"):

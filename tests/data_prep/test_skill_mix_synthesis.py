@@ -1,4 +1,4 @@
-"""Synthesis against a scripted endpoint over real HTTP: the whole pipeline, bad replies, faults, and `kill -9`."""
+"""Synthesis with a scripted endpoint over real HTTP: the whole pipeline, bad replies, failures, and `kill -9`."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ CPP = {
 
 
 def words(prompt: str) -> str:
-    """Sixty words that no other question has."""
+    """Sixty words unique to this question."""
     return " ".join(hashlib.sha256(f"{prompt}{n}".encode()).hexdigest()[:7] for n in range(60))
 
 
 def exercise(request: Request) -> dict[str, Any]:
-    """What a good author replies: the same to the same request, another exercise to another."""
+    """A good author's replies, deterministic per request."""
     said = json.dumps([one["content"] for one in request.body["messages"]])
     number = int(hashlib.sha256(said.encode()).hexdigest()[:4], 16)
     made = CPP if "C++" in request.body["messages"][0]["content"] else PYTHON
@@ -86,7 +86,7 @@ def good(request: Request) -> Fault:
 
 @dataclass
 class Odd:
-    """A good model, but for the n-th request of a kind, which gets something else."""
+    """A good model, except for the n-th request of a kind, which gets another reply."""
 
     replies: dict[tuple[str, int], Fault | Callable[[Request], Fault]]
     seen: dict[str, int] = field(default_factory=dict)
@@ -121,7 +121,7 @@ def make_spec(
 
 
 def outcome(spec: pipeline.Spec) -> tuple[list[Row], dict[str, str]]:
-    """Rows of `synthesize`, and its drops: id to reason and detail."""
+    """The rows of `synthesize`, and its drops as id -> (reason, detail)."""
     directory = pipeline.find(spec, "synthesize")
     lines = [line for path in sorted(directory.glob("shards/*.drops.jsonl")) for line in path.read_text().splitlines()]
     drops = {drop["row_id"]: f"{drop['reason']}: {drop['detail']}" for drop in map(json.loads, lines)}
@@ -139,7 +139,7 @@ def synthesize(folder: Path, script: Any, **params: Any) -> tuple[list[Row], dic
     ("language", "names"), [("python", ["skill00", "skill01", "skill00+skill01"]), ("cpp", ["skill00"])]
 )
 def test_the_whole_pipeline(tmp_path: Path, language: str, names: list[str]) -> None:
-    """Tuples, synthesis, verification by execution, duplicates out. A repeated exercise is a duplicate."""
+    """Tuples, synthesis, verification by execution, deduplication. A repeated exercise is a duplicate."""
     tuples = len(names)
 
     def repeats(request: Request) -> Fault:
@@ -235,7 +235,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("reply", "problem"), MALFORMED)
-def test_a_malformed_exercise_is_sent_back_once(tmp_path: Path, reply: Any, problem: str) -> None:
+def test_a_malformed_exercise_is_requested_again_once(tmp_path: Path, reply: Any, problem: str) -> None:
     rows, drops, requests = synthesize(tmp_path / "mended", Odd({("author", 1): reply}), critic_rounds=0)
     assert [kind(one) for one in requests] == ["author", "author", "tester"]
     assert problem in requests[1].prompt
@@ -249,7 +249,7 @@ def test_a_malformed_exercise_is_sent_back_once(tmp_path: Path, reply: Any, prob
     assert problem in drops["python/skill00/0"]
 
 
-def test_an_exercise_in_a_fence_amid_words_is_taken(tmp_path: Path) -> None:
+def test_an_exercise_in_a_fence_within_text_is_accepted(tmp_path: Path) -> None:
     rows, _, requests = synthesize(tmp_path, Odd({("author", 1): fenced}), critic_rounds=0)
     assert len(requests) == 2
     assert rows[0]["references"][0].startswith("def over_")
@@ -286,7 +286,7 @@ def test_a_malformed_critique(tmp_path: Path) -> None:
     assert drops["python/skill00/0"].startswith("malformed critique: verdict: ")
 
 
-def test_server_faults_pass(tmp_path: Path) -> None:
+def test_server_faults_are_retried(tmp_path: Path) -> None:
     faults = {
         ("author", 1): Status(429, {"Retry-After": "0"}),
         ("author", 2): Status(500),
@@ -301,7 +301,7 @@ def test_server_faults_pass(tmp_path: Path) -> None:
     assert len(requests) == 3 + len(faults)
 
 
-def test_what_never_gets_a_reply_is_no_text(tmp_path: Path) -> None:
+def test_requests_without_a_reply_give_no_text(tmp_path: Path) -> None:
     def refused(request: Request) -> Fault:
         skills = "".join(one["content"] for one in request.body["messages"])
         return Status(400) if "skill01:" in skills else good(request)
@@ -319,7 +319,7 @@ def test_what_never_gets_a_reply_is_no_text(tmp_path: Path) -> None:
     assert drops["python/skill01/0"].startswith("api_error: bad_request")
 
 
-def test_order_and_bytes_do_not_depend_on_who_answers_first(tmp_path: Path) -> None:
+def test_output_is_independent_of_reply_order(tmp_path: Path) -> None:
     digests = []
     for concurrency in (1, 16):
         with OpenAIServer(script=good) as server:
@@ -329,7 +329,7 @@ def test_order_and_bytes_do_not_depend_on_who_answers_first(tmp_path: Path) -> N
 
 
 def test_killed_and_resumed_makes_the_same_bytes(tmp_path: Path) -> None:
-    """40 tuples are two shards; what the first one said is not asked again."""
+    """40 tuples are two shards; replies of the first one are not requested again."""
     with OpenAIServer(script=good) as server:
         expected = pipeline.run(make_spec(tmp_path / "whole", server.url, names=40, critic_rounds=1))[-1].sha256
         before = len(server.requests)
@@ -341,14 +341,14 @@ def test_killed_and_resumed_makes_the_same_bytes(tmp_path: Path) -> None:
         assert len(server.requests) <= asked + 8 * 3 + 8  # at most one turn was still on its way
 
 
-def test_a_key_in_the_place_of_its_name_is_refused_unseen() -> None:
+def test_a_key_given_as_its_name_is_rejected_without_being_shown() -> None:
     with pytest.raises(ValidationError) as caught:
         SynthesizeParams(model="m", base_url="http://x/v1", api_key_env="sk-secret")
     assert "must be the name of an environment variable" in str(caught.value)
     assert "sk-secret" not in str(caught.value)
 
 
-def test_rows_that_are_no_tuples(tmp_path: Path) -> None:
+def test_rows_that_are_not_tuples(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"id": "a", "prompt": "x", "level": 3}\n')
     with OpenAIServer(script=good) as server:
         steps = (
@@ -363,7 +363,7 @@ def test_rows_that_are_no_tuples(tmp_path: Path) -> None:
         assert server.requests == []
 
 
-def test_replies_by_themselves() -> None:
+def test_reply_parsing() -> None:
     assert extract_object('So {"a": {"b": "}"}} it is') == {"a": {"b": "}"}}
     assert extract_object('First:\n```json\n{"a": 1}\n```\nthen\n```\n{"a": 2}\n```') == {"a": 2}
     for text in ("no", "{", '["a"]', '{"a": NaN}'):

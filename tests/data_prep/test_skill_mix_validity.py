@@ -1,4 +1,4 @@
-"""Mutants and stubs, and `verify_questions`: what is refused, why, and what is kept; on our questions and real ones."""
+"""Mutants and stubs, and `verify_questions`: drops with reasons and kept rows, on our questions and real ones."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_cpp_mutants_leave_comments_texts_directives_throws_and_templates_alone(
 
 
 @pytest.mark.parametrize("code", ["", "def f(:", "\0", "x" * 10, "(" * 5000, '"', "'", "/*", 'R"x('])
-def test_no_code_is_too_odd_to_mutate(code: str) -> None:
+def test_any_code_can_be_mutated(code: str) -> None:
     for language in ("python", "cpp"):
         assert all(one.code != code for one in mutants(code, language, "s"))
         assert stub(code, language, "f", "f()") is None
@@ -220,7 +220,7 @@ def test_cpp_questions(tmp_path: Path) -> None:
     assert "F.T2: failed" in drops["wrong"]["detail"]
 
 
-def test_bytes_are_the_same_on_one_process_and_on_two(tmp_path: Path) -> None:
+def test_output_is_the_same_on_one_process_and_on_two(tmp_path: Path) -> None:
     rows = [question(f"q{n}", ABS, CASES, signature="def f(x: int) -> int") for n in range(9)]
     less: dict[str, Any] = {"runs": 1, "mutants": 1, "killed": 1}
     one, two = run(tmp_path / "one", rows, **less)[0], run(tmp_path / "two", rows, workers=2, **less)[0]
@@ -272,7 +272,7 @@ def spec_of(folder: Path, path: Path, **params: Any) -> pipeline.Spec:
 
 
 def test_our_sample_is_valid(tmp_path: Path) -> None:
-    """A question in each language; all of them with `full`."""
+    """One question per language; with `full` all of them."""
     lines = SAMPLE.read_text().splitlines()
     chosen = [line for line in lines if json.loads(line)["id"] in ("py/badge_digits", "cpp/parcel_split")]
     (tmp_path / "some.jsonl").write_text("\n".join(chosen))

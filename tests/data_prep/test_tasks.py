@@ -1,4 +1,4 @@
-"""Task files: whatever is wrong in one is said in lines that name the file, the key and what is meant."""
+"""Task files: errors are lines with the file, the key and a suggestion."""
 
 import pytest
 
@@ -10,7 +10,7 @@ GOOD = "about: sums\nstep: {curriculum: {split: test, levels: {2: 5}}}\nreward: 
 
 @pytest.fixture
 def faults(tmp_path, monkeypatch):
-    """Writes a task's file and gives what is said of it, the file's name taken off each line."""
+    """Writes a task file and returns its error lines without the file's name."""
     monkeypatch.setattr(tasks, "TASKS", tmp_path)
 
     def read(content: str | bytes) -> list[str]:
@@ -76,7 +76,7 @@ def test_a_good_task(faults):
         (GOOD + "gated: true", "gated is of a hub's data set: leave it out"),
     ],
 )
-def test_a_fault_is_named_in_place(faults, content, message):
+def test_a_fault_names_its_place(faults, content, message):
     (fault,) = faults(content)
     assert fault.startswith(message)
 

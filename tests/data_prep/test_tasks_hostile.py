@@ -1,4 +1,4 @@
-"""Records of any content: a row that is well formed, or a drop with a reason, and never anything else."""
+"""Records with arbitrary content give a well-formed row or a drop with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of a Hub repository: fetched at their commit from a server that speaks the Hub's protocol, then without one."""
+"""Files of a Hub repository: fetched at their commit from a server with the Hub's protocol, then offline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMIT = "c" * 40
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """A few answers of the Hub's: a repository's listing at a commit, and its files."""
+    """The Hub's responses for a repository's listing at a commit and for its files."""
 
     folder: Path
     asked: list[str]
@@ -82,7 +82,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tmp_path):
-    """The repository's folder, what was asked for, and a function that runs a load against it."""
+    """The repository's folder, the requested paths, and a function that runs a load against it."""
     Hub.folder, Hub.asked = tmp_path / "repository", []
     Hub.folder.mkdir()
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
@@ -126,7 +126,7 @@ def test_files_are_fetched_once_at_their_commit(hub):
     assert len(asked) == 3
 
 
-def test_what_is_not_there_is_one_line(hub):
+def test_missing_files_are_a_one_line_error(hub):
     folder, _, run = hub
     making.write_jsonl(folder / "test.jsonl", [{"question": "q", "answer": "a"}])
     _, said = run(["train*.jsonl"])
@@ -145,7 +145,7 @@ def test_what_is_not_there_is_one_line(hub):
         ({}, "one of split, files"),
     ],
 )
-def test_a_part_that_cannot_be_meant(tmp_path, monkeypatch, part, message):
+def test_an_invalid_split_or_config(tmp_path, monkeypatch, part, message):
     monkeypatch.setattr(tasks, "TASKS", tmp_path)
     hub = {"id": "our/set", "revision": COMMIT, **part}
     text = f"about: x\nhub: {json.dumps(hub)}\ncolumns: {{prompt: question}}\nreward: {{name: math}}\n"

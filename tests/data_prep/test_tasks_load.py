@@ -1,4 +1,4 @@
-"""Every task, through the real load step: its prompt, its answer or tests, and that its reward knows right from wrong.
+"""Every task through the real load step: prompt, answer or tests, and a reward that separates right from wrong.
 
 The rows are ours, in each original's schema (task_fixtures.py).
 """
@@ -32,7 +32,7 @@ def reward_of(name: str) -> rewards.Reward:
 
 
 def in_the_repository(folder: Path, name: str) -> tuple[dict, str, str]:
-    """A row of a task that needs no file, its gold and a program or answer that is wrong."""
+    """A row of a task without a file, its gold, and a wrong program or answer."""
     rows = making.run(folder, ("load", {"task": name, "limit": 20}))[1]
     row = next(row for row in rows if row.get("meta", {}).get("language", "python") == "python")
     if "tests" not in row:
@@ -71,11 +71,11 @@ def test_every_task_loads_and_its_reward_knows_right_from_wrong(tmp_path, name):
         assert other <= (0.1 if reward.name == "bleu" else 0)
 
 
-def test_no_fixture_is_of_no_task():
+def test_every_fixture_belongs_to_a_task():
     assert set(ours.FIXTURES) == set(tasks.names())
 
 
-def test_a_program_is_asked_as_its_tests_will_run_it(tmp_path):
+def test_the_prompt_matches_how_tests_run_the_program(tmp_path):
     cases = ours.CONTEST.cases
     _, (stdin, call) = load(tmp_path, "apps", [case.record for case in cases])
     assert "standard input" in stdin["prompt"][0]["content"]
@@ -85,7 +85,7 @@ def test_a_program_is_asked_as_its_tests_will_run_it(tmp_path):
     assert call["tests"]["cases"][0] == {"args": ["moor"], "expected": ["room"]}
 
 
-def test_a_long_test_is_no_long_text(tmp_path, monkeypatch):
+def test_a_long_test_does_not_exceed_the_text_limit(tmp_path, monkeypatch):
     tests = {"inputs": ["1 " * 600_000], "outputs": ["1"]}
     assert load(tmp_path, "apps", [ours.contest_row(1, tests)])[0].rows_out == 1
     with monkeypatch.context() as patched:
@@ -96,7 +96,7 @@ def test_a_long_test_is_no_long_text(tmp_path, monkeypatch):
     assert load(tmp_path, "apps", [long, ours.contest_row(2, ours.STDIN)])[0].drops == {"string too long": 1}
 
 
-def test_a_bomb_costs_its_row(tmp_path):
+def test_a_decompression_bomb_drops_only_its_row(tmp_path):
     manifest, rows = load(tmp_path, "livecodebench", [ours.live_row(1), ours.live_row(2, private=ours.bomb())])
     assert len(rows) == 1
     assert manifest.drops == {"tests cannot be read": 1}
@@ -104,7 +104,7 @@ def test_a_bomb_costs_its_row(tmp_path):
     assert (example["row_id"], "when unpacked" in example["detail"]) == ("abc2_a", True)
 
 
-def test_the_order_of_options_hangs_on_the_row_alone(tmp_path):
+def test_the_order_of_options_depends_only_on_the_row(tmp_path):
     names = [f"rec{number}" for number in range(60)]
     _, rows = load(tmp_path, "gpqa_diamond", [ours.gpqa(name) for name in names])
     _, backwards = load(tmp_path, "gpqa_diamond", [ours.gpqa(name) for name in reversed(names)])
@@ -167,7 +167,7 @@ def test_filters(tmp_path, wanted, kept):
     assert [row["id"] for row in making.run(tmp_path, ("load", given))[1]] == kept
 
 
-def test_rows_without_an_answer_may_be_left_out(tmp_path):
+def test_rows_without_an_answer_can_be_skipped(tmp_path):
     records = [{"problem": "q", "solution": "\\boxed{1}"}] + [{"problem": "q", "solution": "a proof"}] * 3
     making.write_jsonl(tmp_path / "in.jsonl", records)
     given = {"path": "in.jsonl", "columns": {"prompt": "problem", "answer": "solution"}, "answer_from": "boxed"}

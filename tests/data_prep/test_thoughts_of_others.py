@@ -1,4 +1,4 @@
-"""Thoughts in fields of their own: in the thinking format, or left out where that has none; never lost in silence."""
+"""Thoughts in separate fields: written in the thinking format, or omitted if it has none; never lost silently."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_a_thought_is_kept_in_the_thinking_format(record: object, thought: str, 
 
 
 @pytest.mark.parametrize("flag", ["off", "High", "", True, 3, None, [], {"effort": "low"}])
-def test_a_flag_and_a_thought_that_the_answer_holds_lose_nothing(flag: object, tmp_path: Path) -> None:
+def test_a_flag_and_a_thought_within_the_answer_lose_nothing(flag: object, tmp_path: Path) -> None:
     records = [
         {"messages": [ASKED, {**ANSWERED, "reasoning": flag}], "thinking": flag},
         {"prompt": QUESTION, "response": f"<think>8 times 3</think>\n{GOOD}", "thought": "8  times 3\n"},
@@ -57,14 +57,14 @@ def test_a_flag_and_a_thought_that_the_answer_holds_lose_nothing(flag: object, t
         {"prompt": QUESTION, "thought": "8 times 3", "response": GOOD},
     ],
 )
-def test_a_thought_is_left_out_where_the_format_has_none(
+def test_a_thought_is_omitted_if_the_format_has_none(
     record: dict, thinking: str, completion: str, tmp_path: Path
 ) -> None:
     rows, drops = load(tmp_path, [record], thinking=thinking)
     assert (drops, rows[0]["prompt"], rows[0]["completion"]) == ({}, [ASKED], completion)
 
 
-def test_a_column_map_keeps_the_thought_beside_the_answer(tmp_path: Path) -> None:
+def test_a_column_map_keeps_the_thought(tmp_path: Path) -> None:
     columns = {"prompt": "q", "completion": "a"}
     rows, _ = load(tmp_path, [{"q": QUESTION, "a": GOOD, "thought": "8 times 3"}], columns=columns, thinking="think")
     assert rows[0]["completion"] == f"<think>\n8 times 3\n</think>\n\n{GOOD}"

@@ -1,4 +1,4 @@
-"""A value head as a sequence classifier: the logit is the value less the head's bias, alone and in a padded batch."""
+"""A value head as a sequence classifier: the logit is the value minus the bias, alone and in a padded batch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ print(json.dumps({**told, "values": values, "alone": alone, "batched": batched})
 """
 
 
-def test_logits_are_the_values_less_the_bias_and_padding_changes_none(
+def test_logits_are_values_minus_the_bias_also_with_padding(
     tmp_path: Path, llamafactory_python: Path, mini_model: Path
 ) -> None:
     """LlamaFactory #9540: a head that no server could take. transformers #35352: in a batch the last token was taken

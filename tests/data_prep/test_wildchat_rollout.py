@@ -33,7 +33,7 @@ OURS = (
 
 
 def prompts(folder: Path) -> Path:
-    """WildChat's file, or ours in its columns."""
+    """WildChat's file, or our own in its columns."""
     if given := os.environ.get("WILDCHAT"):
         return Path(given)
     rows = [
@@ -46,7 +46,7 @@ def prompts(folder: Path) -> Path:
 
 
 @pytest.mark.full
-def test_every_prompt_is_scored_or_dropped_by_a_reason(tmp_path: Path, vllm_python: Path) -> None:
+def test_every_prompt_is_scored_or_dropped_with_a_reason(tmp_path: Path, vllm_python: Path) -> None:
     sampled = {"model": str(REPO / "recipes/mini/model"), "temperature": 0.7, "max_tokens": 64, "seed": 1}
     served = REPO / "recipes/mini/reward_model"
     options = EngineOptions(dtype="float32")

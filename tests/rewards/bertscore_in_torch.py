@@ -1,4 +1,4 @@
-"""BERTScore on a small encoder that is made here, against greedy matching written out token by token.
+"""BERTScore with a small encoder built here, against greedy matching written out token by token.
 
 Run in the environment `vllm` by test_likeness.py: python bertscore_in_torch.py FOLDER
 """

@@ -1,3 +1,3 @@
-"""Fixtures of the tests of rewards."""
+"""Fixtures for the tests of rewards."""
 
 from tests.isolation import box as box

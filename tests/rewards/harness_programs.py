@@ -16,7 +16,7 @@ Truth = Literal["right", "wrong", "odd"]
 
 @dataclass(frozen=True)
 class Program:
-    """name: of problem and variant. tests: in our shape. in_outs: the same as prime_code and LiveCodeBench read them."""
+    """name: problem and variant. tests: in our format. in_outs: the same in prime_code's and LiveCodeBench's format."""
 
     name: str
     truth: Truth

@@ -1,4 +1,4 @@
-"""A worker that tries what an answer could try if its code were executed; test_pool.py names the deed."""
+"""A worker that does what an answer could do if its code were executed; test_pool.py names the action."""
 
 from __future__ import annotations
 

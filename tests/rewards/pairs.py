@@ -1,4 +1,4 @@
-"""Labelled pairs (gold, answer), each by hand: what a mathematician marking papers accepts and refuses."""
+"""Hand-labelled pairs (gold, answer): equivalent and different answers, as a human grader would judge."""
 
 from __future__ import annotations
 

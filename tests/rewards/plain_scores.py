@@ -1,4 +1,4 @@
-"""BLEU and ROUGE-L straight from their definitions: slow, short, and what the fast ones are held against.
+"""BLEU and ROUGE-L straight from their definitions: slow and short, as references for the fast ones.
 
 tests/bench/text_reward.py holds these, in turn, against evaluate, sacrebleu and rouge-score themselves.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 
 def tokens_13a(text: str) -> list[str]:
-    """The rules of mteval-v13a one after the other."""
+    """The rules of mteval-v13a in sequence."""
     text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, mark in {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">"}.items():
         text = text.replace(entity, mark)
@@ -28,7 +28,7 @@ def ngrams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
 
 
 def matches(text: Sequence[str], references: Sequence[Sequence[str]], n: int) -> int:
-    """N-grams of the text that stand in a reference, each at most as often as in one of them."""
+    """The text's n-grams that occur in a reference, each counted at most as often as in one reference."""
     tables = [ngrams(reference, n) for reference in references]
     return sum(min(count, max(table[ngram] for table in tables)) for ngram, count in ngrams(text, n).items())
 

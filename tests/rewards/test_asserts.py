@@ -1,4 +1,4 @@
-"""Asserts judged apart from the program: what honest tests do still works, and what cannot work says so."""
+"""Asserts run in another process than the program: honest tests work, and unsupported ones say so."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_function_that_is_named_like_a_builtin_is_the_programs() -> None:
         assert (result.value, result.outcome) == (value, "scored"), result
 
 
-def test_humaneval_declares_what_its_prompt_defines() -> None:
+def test_humaneval_prompts_are_declarations() -> None:
     prompt = (
         "import math\n\ndef poly(xs, x):\n    return sum(c * math.pow(x, i) for i, c in enumerate(xs))\n\n"
         'def find_zero(xs):\n    """One root of a polynomial of degree 1."""\n'
@@ -234,7 +234,7 @@ def test_each_assert_has_its_verdict() -> None:
     assert statuses(code, tests) == ["passed", "runtime_error", "memory", "passed", "failed"]
 
 
-def test_the_end_of_a_program_fails_what_asks_it_later() -> None:
+def test_a_program_that_ended_fails_later_tests() -> None:
     tests = "x = f(0)\nassert f(1) == 1\nassert f(2) == 2\nassert x == 0\nassert f(3) == 3"
     hangs = "def f(x):\n    while x == 2: pass\n    return x"
     assert statuses(hangs, tests, cpu_s=0.3) == ["passed", "timeout", "passed", "timeout"]
@@ -242,7 +242,7 @@ def test_the_end_of_a_program_fails_what_asks_it_later() -> None:
     assert statuses(leaves, tests) == ["passed", "runtime_error", "passed", "runtime_error"]
 
 
-def test_asserts_behind_a_broken_statement_are_not_passed() -> None:
+def test_asserts_after_a_failed_statement_do_not_pass() -> None:
     tests = "def check(f):\n    assert f(0) == 0\n    y = f(1)[0]\n    assert y == 1\n"
     assert statuses("def f(x): return x", tests, "f") == ["passed", "runtime_error"]
     assert statuses("def f(x): return []", "for x in f(3):\n    assert x == 1") == ["failed"]
@@ -273,7 +273,7 @@ def test_a_wrong_program_fails_the_tests_that_pytest_would_collect() -> None:
     assert "passed" not in statuses(skipping, "def test_a():\n    r = f(1)\n    assert r == 1")
 
 
-def test_what_is_missing() -> None:
+def test_missing_names() -> None:
     assert statuses("", "assert f(1) == 1") == ["runtime_error"]
     assert run("def f(:", "assert f(1) == 1").compile_error is not None
     assert run("def f(:", "assert 1 == 1").compile_error is not None
@@ -294,7 +294,7 @@ def test_what_is_missing() -> None:
         ("x" * (1 << 20) + "y", "at most 1048576 are read"),
     ],
 )
-def test_tests_that_cannot_be_run_are_one_line(tests: str, says: str) -> None:
+def test_unusable_tests_are_a_one_line_error(tests: str, says: str) -> None:
     with pytest.raises(RewardError) as caught:
         run("def f(x): return x", tests, cpu_s=0.5)
     assert says in str(caught.value)
@@ -314,7 +314,7 @@ def refuse(value: object) -> list[object]:
 
 
 @given(plain)
-def test_plain_values_come_back_as_they_were(value: object) -> None:
+def test_plain_values_round_trip(value: object) -> None:
     values = Values(refuse, refuse)
     root, nodes, _ = values.encode(value)
     nodes = json.loads(json.dumps(nodes))

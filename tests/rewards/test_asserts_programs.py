@@ -1,4 +1,4 @@
-"""Programs under Python test code: the value that each deserves, from honest idioms to forged channels.
+"""Programs with Python test code and their expected values, from honest idioms to forged channels.
 
 They stand in asserts_programs.txt.
 """
@@ -56,7 +56,7 @@ def test_program(name: str) -> None:
         assert result.value == pytest.approx(program.value), result
 
 
-def test_all_or_nothing_ends_at_the_first_failure() -> None:
+def test_value_all_stops_at_the_first_failure() -> None:
     code = "import time\ndef f(x):\n    while x > 1: pass\n    return x"
     tests = {"kind": "asserts", "source": "".join(f"assert f({x}) == {min(x, 0)}\n" for x in range(9))}
     result = rewards.load("code", cpu_s=1.0, value="all").score({"tests": tests}, f"```python\n{code}\n```")

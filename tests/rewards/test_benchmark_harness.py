@@ -1,4 +1,4 @@
-"""Verdicts with the parameters of benchmarks' tasks, beside those of the harness that verl carries (prime_code)."""
+"""Verdicts with the parameters of benchmark tasks, compared with verl's copy of the harness (prime_code)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_all_programs(task: str) -> None:
 
 
 @pytest.mark.full
-def test_every_disagreement_with_prime_code_has_its_reason() -> None:
+def test_every_disagreement_with_prime_code_is_explained() -> None:
     script = Path(__file__).with_name("prime_code_verdicts.py")
     rows = json.dumps([{"in_outs": program.in_outs, "code": program.code} for program in PROGRAMS])
     done = subprocess.run([envs.ensure("verl", "cpu"), script], input=rows, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""`bleu` equals its definition, whatever the text; rows that cannot be graded and degenerate texts say so."""
+"""`bleu` equals its definition for any text; ungradable rows and degenerate texts are reported."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_values_worked_out_by_hand() -> None:
 
 @settings(max_examples=1500)
 @given(texts, st.lists(texts, min_size=1, max_size=4))
-def test_nmt_is_its_definition(text: str, references: list[str]) -> None:
+def test_nmt_equals_its_definition(text: str, references: list[str]) -> None:
     text = text.strip()
     assume(all(map(plain_scores.tokens_13a, (text, *references))))
     assert BLEU.score({"references": references}, text).value == plain_scores.nmt_bleu(text, references)
 
 
 @pytest.mark.full
-def test_nmt_is_its_definition_on_50000_pairs() -> None:
+def test_nmt_equals_its_definition_on_50000_pairs() -> None:
     draw = random.Random(0)
     rows, made = [], []
     while len(made) < 50_000:
@@ -86,7 +86,7 @@ def test_nmt_is_its_definition_on_50000_pairs() -> None:
 
 @settings(max_examples=2000)
 @given(st.text() | texts | st.text(alphabet="5a.,- \n&;"))
-def test_tokens_are_those_of_the_rules(text: str) -> None:
+def test_tokens_follow_the_13a_rules(text: str) -> None:
     assert tokens_13a(text) == plain_scores.tokens_13a(text)
 
 
@@ -134,7 +134,7 @@ def test_a_text_equals_itself(variant: str, text: str, others: list[str]) -> Non
     assert score.value == pytest.approx(1)
 
 
-def test_batches_give_what_single_calls_give() -> None:
+def test_batches_equal_single_calls() -> None:
     draw = random.Random(1)
     groups = [["a b c d", "b c"], ["x y z"], ["a b c d", "b c"], [], "one text"]
     rows = [{"references": references} for references in groups for _ in range(4)]
@@ -148,7 +148,7 @@ def test_a_single_text_is_a_list_of_one() -> None:
 
 
 @pytest.mark.parametrize("references", [None, [], 3, [3], {"a": 1}, [None], ["", "\f"], ""])
-def test_references_that_cannot_be_compared_with_are_errors(references: object) -> None:
+def test_unusable_references_are_errors(references: object) -> None:
     score = BLEU.score({"references": references}, "a b")
     assert (score.value, score.outcome) == (0, "error")
     assert "reference" in score.details["problem"]
@@ -157,7 +157,7 @@ def test_references_that_cannot_be_compared_with_are_errors(references: object) 
     assert BLEU.gold_problem({"references": "a"}) == ""
 
 
-def test_what_the_originals_crash_on_is_said_in_details() -> None:
+def test_inputs_that_crash_the_originals_are_reported_in_details() -> None:
     empty = BLEU.score({"references": ["a b", " ", ""]}, "a b")
     assert (empty.value, empty.details["empty_references"]) == (1, 2)
     for nothing in ("", " \n", "\x0c", "<skipped>", "<answer></answer>"):
@@ -166,7 +166,7 @@ def test_what_the_originals_crash_on_is_said_in_details() -> None:
     assert BLEU.score({"references": ["a"]}, None).outcome == "error"  # type: ignore[arg-type]
 
 
-def test_text_in_answer_tags_counts() -> None:
+def test_text_in_answer_tags_is_graded() -> None:
     row = {"references": ["right answer"]}
     for text in ("<think>no</think><answer> right answer </answer> bye", "thus <answer>right answer"):
         assert BLEU.score(row, text).value == BLEU.score(row, "right answer").value

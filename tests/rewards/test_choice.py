@@ -1,4 +1,4 @@
-"""The choice reward: what counts as a decision, what is only a letter in a text, and outcomes."""
+"""The choice reward: decisions, mere mentions of letters, and outcomes."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_outcomes() -> None:
     assert outcome(row, None) == ("error", 0.0)
 
 
-def test_the_text_of_a_choice_stands_for_its_letter() -> None:
+def test_the_text_of_a_choice_counts_as_its_letter() -> None:
     row = {"answer": "B", "choices": ["5 cm", r"$\frac{1}{2}$ cm", "a triangle", "5 cm"]}
     for text in (r"\boxed{\dfrac12 \text{ cm}}", r"The answer is $\frac{1}{2}$ cm.", "B", r"\boxed{B}"):
         assert CHOICE.score(row, text).value == 1.0, text
@@ -256,7 +256,7 @@ def test_any_text_gives_letters_or_nothing(text: str) -> None:
 
 
 @given(st.lists(pieces, max_size=8).map("".join), st.sampled_from("ABCD"))
-def test_a_plain_last_statement_always_counts(before: str, letter: str) -> None:
+def test_a_plain_final_statement_always_counts(before: str, letter: str) -> None:
     decision = decide(f"{before}\n\nThe answer is ({letter}).", "ABCD")
     assert decision is not None
     assert decision.letters == letter or r"\boxed{" in before

@@ -1,4 +1,4 @@
-"""`python -m rewards`: order, resume after a kill, bad rows, mistakes of the user."""
+"""`python -m rewards`: order, resume after a kill, bad rows, usage errors."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def kept_rows(part: Path) -> int:
-    """How many rows a run that was killed has kept."""
+    """How many rows a killed run has stored."""
     with contextlib.closing(sqlite3.connect(part)) as store:
         return int(store.execute("SELECT count(*) FROM rows").fetchone()[0])
 
 
-def test_scores_stand_beside_their_rows_in_order(tmp_path: Path) -> None:
+def test_scores_are_written_with_their_rows_in_order(tmp_path: Path) -> None:
     rows = [{"id": i, "answer": f"x+{i}", "completions": [rf"\boxed{{{i}+x}}", "?", r"\boxed{0}"]} for i in range(150)]
     rows.append({"id": 150, "answer": "5", "completion": r"\boxed{5}"})
     out = tmp_path / "scored.jsonl"
@@ -66,7 +66,7 @@ def test_scores_stand_beside_their_rows_in_order(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("scored")] == ["scored.jsonl"]
 
 
-def test_kill_and_the_same_command_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_resuming_after_a_kill_loses_and_repeats_nothing(tmp_path: Path) -> None:
     rows = [{"id": i, "answer": f"\\sqrt{{{i}}}+x", "completion": rf"\boxed{{x+\sqrt{{{i}}}}}"} for i in range(1500)]
     source, out = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
     part, log = tmp_path / "out.jsonl.part", tmp_path / "out.jsonl.part-wal"
@@ -92,7 +92,7 @@ def test_kill_and_the_same_command_again_loses_and_doubles_nothing(tmp_path: Pat
     assert not part.exists()
 
 
-def test_rows_are_kept_as_they_finish_and_ctrl_c_is_one_line(tmp_path: Path) -> None:
+def test_finished_rows_are_stored_and_ctrl_c_prints_one_line(tmp_path: Path) -> None:
     def program(row: int, code: str) -> dict[str, Any]:
         tests = {"kind": "stdio", "cases": [{"input": "", "output": f"{row}\n"}]}
         return {"id": row, "tests": tests, "completion": f"```python\n{code}\n```"}
@@ -118,7 +118,7 @@ def test_rows_are_kept_as_they_finish_and_ctrl_c_is_one_line(tmp_path: Path) -> 
     assert [row["scores"][0]["value"] for row in read(out)] == [0.0, *[1.0] * 5]
 
 
-def test_a_part_of_other_work_is_not_continued(tmp_path: Path) -> None:
+def test_a_part_file_of_other_work_is_not_resumed(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{"answer": "1", "completion": "the answer is 1"}])
     with scoring._store(tmp_path / "out.jsonl.part", "other work") as store:
         store.execute("INSERT INTO rows VALUES (1, '{}', 'scored')")
@@ -154,7 +154,7 @@ def test_bad_rows_are_errors_with_their_line_and_too_many_abort(tmp_path: Path) 
     assert "line 8: not a row: not JSON" in scores[6]["details"]["problem"]
 
 
-def test_finish_reasons_belong_to_their_completions(tmp_path: Path) -> None:
+def test_finish_reasons_match_their_completions(tmp_path: Path) -> None:
     row = {"answer": "1", "completions": ["so", "so"], "meta": {"finish_reason": ["length", "stop"]}}
     assert (
         run("score", "--reward", "math", "--input", write(tmp_path / "i", [row]), "--output", tmp_path / "o").returncode
@@ -163,7 +163,7 @@ def test_finish_reasons_belong_to_their_completions(tmp_path: Path) -> None:
     assert [s["outcome"] for s in read(tmp_path / "o")[0]["scores"]] == ["truncated", "no_answer"]
 
 
-def test_mistakes_are_one_line_and_status_2(tmp_path: Path) -> None:
+def test_usage_errors_are_one_line_and_status_2(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{"anser": "1", "completion": "1"}])
     out = ("--output", tmp_path / "out.jsonl")
     for args, says in (
@@ -202,7 +202,7 @@ def test_selfcheck_names_the_golds_that_fail(tmp_path: Path) -> None:
     assert f"{source}:5: reference answer '{{5'" in broken.stdout
 
 
-def test_list_into_a_reader_that_stops() -> None:
+def test_list_into_a_closed_pipe() -> None:
     shell = ["bash", "-o", "pipefail", "-c", f"{sys.executable} -u -m rewards list | head -1"]
     done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -216,7 +216,7 @@ def test_list_names_columns_and_parameters() -> None:
     assert "deadline=2.0" in shown
 
 
-def test_a_part_file_is_used_by_one_process_and_must_be_one(tmp_path: Path) -> None:
+def test_a_part_file_is_locked_and_validated(tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.jsonl", [{"answer": "1", "completion": "1"}]), tmp_path / "out.jsonl"
     with scoring._store(tmp_path / "out.jsonl.part", "work"):
         done = run("score", "--reward", "math", "--input", source, "--output", out)
@@ -234,7 +234,7 @@ def test_selfcheck_of_the_machine_shows_level_and_attacks() -> None:
     assert int(stopped) == int(total) > 20
 
 
-def test_selfcheck_fails_where_attacks_get_through() -> None:
+def test_selfcheck_fails_if_attacks_succeed() -> None:
     code = (
         "import sys\nfrom rewards.sandbox import probe\n"
         "probe.attack = lambda *_, build=False: [('read a file', not build)]\n"

@@ -1,4 +1,4 @@
-"""The code reward: outcomes, values, details, limits; honest programs pass, and the same work is done once."""
+"""The code reward: outcomes, values, details, limits; honest programs pass, and equal work is done once."""
 
 from __future__ import annotations
 
@@ -80,17 +80,17 @@ def test_details() -> None:
         ("import time; time.sleep(60)", "timeout"),
     ],
 )
-def test_what_happened_is_told_apart(code: str, expected: str) -> None:
+def test_statuses_are_distinguished(code: str, expected: str) -> None:
     limits: dict[str, Any] = {"cpu_s": 0.5, "wall_s": 2.0, "memory_mb": 128, "output_kb": 64}
     assert status(code, value="all", **limits) == expected
 
 
-def test_a_sleeping_program_is_waited_for_once() -> None:
+def test_a_sleeping_program_stops_after_one_timeout() -> None:
     slept = score("import time; time.sleep(60)", wall_s=0.5)
     assert [test["status"] for test in slept.details["tests"]] == ["timeout", "not_run", "not_run", "not_run"]
 
 
-def test_the_remote_engine_is_gone() -> None:
+def test_the_remote_engine_was_removed() -> None:
     with pytest.raises(RewardError, match="parameter 'engine' was removed: programs run in the local sandbox only"):
         rewards.load("code", engine="http://127.0.0.1:9")
 
@@ -110,7 +110,7 @@ def test_a_program_continues_the_prompt_of_humaneval() -> None:
 
 
 def _most_at_once(folder: str) -> int:
-    """How many programs ran at once over 8 threads, each a call of its own."""
+    """How many programs ran at once over 8 threads with one call each."""
     running, most, lock = 0, 0, threading.Lock()
 
     def hold() -> None:
@@ -131,11 +131,11 @@ def _most_at_once(folder: str) -> int:
     return most
 
 
-def test_workers_bound_the_process(tmp_path: Path) -> None:
+def test_workers_limit_the_process(tmp_path: Path) -> None:
     assert _most_at_once(str(tmp_path)) == 2
 
 
-def test_processes_share_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REWARDS_SLOTS", str(tmp_path / "slots"))
     (tmp_path / "running").mkdir()
     with multiprocessing.get_context("spawn").Pool(3) as pool:
@@ -249,7 +249,7 @@ def test_honest_programs_pass(name: str) -> None:
     assert found.value == 1.0, found
 
 
-def test_comparison_is_strict_unless_asked() -> None:
+def test_comparison_is_strict_by_default() -> None:
     tests = {"kind": "stdio", "cases": [{"input": "", "output": "1\n2\n0.5"}]}
     for code, params, value in (
         ("print('1\\n2\\n0.5\\n\\n')", {}, 1.0),
@@ -267,7 +267,7 @@ def test_comparison_is_strict_unless_asked() -> None:
     assert score("def f(): return 1.0", strict).value == 0.0
 
 
-def test_foreign_shapes_are_graded() -> None:
+def test_other_formats_are_graded() -> None:
     apps = {"inputs": ["1 2\n"], "outputs": ["3\n"]}
     assert score(ADD, json.dumps(apps)).value == 1.0
     calls = {"fn_name": "f", "inputs": [[[1, 2]]], "outputs": [[[2, 1]]]}
@@ -308,7 +308,7 @@ def test_the_same_program_runs_once_in_a_batch(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Lazy(Mapping[str, Any]):
-    """A row that makes its values when asked, as rows of Arrow tables do."""
+    """A row that creates its values on access, like rows of Arrow tables."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -325,7 +325,7 @@ class Lazy(Mapping[str, Any]):
         return 1
 
 
-def test_rows_may_make_their_tests_anew() -> None:
+def test_rows_may_create_tests_on_access() -> None:
     scores = rewards.load("code").score_many([Lazy(n) for n in range(8)], ["```\nprint(3)\n```"] * 8)
     assert [one.value for one in scores] == [float(n == 3) for n in range(8)]
 

@@ -1,4 +1,4 @@
-"""Tests of programs: our shape and other data sets' shapes are read, anything else is one clear line."""
+"""Tests of programs: our format and other data sets' formats are read, anything else is a one-line error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pack(value: Any, protocol: int = 4) -> str:
     return base64.b64encode(zlib.compress(pickle.dumps(value, protocol))).decode()
 
 
-def test_our_shapes() -> None:
+def test_own_formats() -> None:
     stdio = read({"kind": "stdio", "cases": [{"input": "1", "output": "2", "weight": 3}]})
     assert (stdio.kind, stdio.language, stdio.items) == ("stdio", "python", (Item("1", "2", weight=3.0),))
     call = read({"kind": "call", "function": "f", "cases": [{"args": [1], "expected": None}]})
@@ -71,7 +71,7 @@ def test_our_shapes() -> None:
         ({"inputs": ["1"], "outputs": []}, "two lists of the same length"),
     ],
 )
-def test_other_shapes_are_one_line(tests: Any, says: str) -> None:
+def test_invalid_tests_are_a_one_line_error(tests: Any, says: str) -> None:
     with pytest.raises(RewardError) as caught:
         read(tests)
     assert says in str(caught.value)
@@ -93,7 +93,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_any_json_is_read_or_refused(tests: Any) -> None:
+def test_any_json_is_read_or_rejected(tests: Any) -> None:
     with contextlib.suppress(RewardError):
         read(tests)
 
@@ -166,25 +166,25 @@ class Evil:
         ({}, "EMPTY_DICT"),
     ],
 )
-def test_a_pickle_of_anything_else_is_refused(value: Any, instruction: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_other_pickle_is_rejected(value: Any, instruction: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RewardError, match=f"packed tests: .*({instruction})"):
         unpack_text(pack(value))
     assert capsys.readouterr().out == ""
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8") | st.just("\ud800")), st.integers(1, 5))
-def test_any_text_survives(text: str, protocol: int) -> None:
+def test_any_text_round_trips(text: str, protocol: int) -> None:
     assert pickled_text(pickle.dumps(text, protocol)) == text
 
 
 @given(st.binary(max_size=60))
-def test_no_bytes_raise_anything_else(data: bytes) -> None:
+def test_any_bytes_give_text_or_reward_error(data: bytes) -> None:
     for read_it in (lambda: pickled_text(data), lambda: unpack_text(base64.b64encode(zlib.compress(data)).decode())):
         with contextlib.suppress(RewardError):
             read_it()
 
 
-def test_a_bomb_is_refused_before_it_unfolds() -> None:
+def test_a_decompression_bomb_is_rejected_early() -> None:
     with pytest.raises(RewardError, match="more than 1000 bytes"):
         unpack_text(pack("0" * 10_000_000), most_bytes=1000)
     with pytest.raises(RewardError, match="cut short"):

@@ -1,4 +1,4 @@
-"""Combined rewards: sums, products and gates by hand, scales within groups, parts kept, failures passed on."""
+"""Combined rewards: sums, products and gates by hand, scaling within groups, details of parts, failures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_product() -> None:
     assert [reward.score(ROW, text).value for text in (RIGHT, WRONG, LOOSE)] == [0.5, 0.0, 0.1]
 
 
-def test_behind_a_gate_nothing_is_computed() -> None:
+def test_parts_after_a_failed_gate_are_not_computed() -> None:
     with RewardServer() as server:
         model = {"reward": "model", "params": {"url": server.url}, "weight": 2}
         reward = combine({"reward": "format"}, model, {"reward": "math"}, mode="gate", floor=-3)
@@ -62,7 +62,7 @@ def test_behind_a_gate_nothing_is_computed() -> None:
     assert reward.parts[1].made.counts.total() == 1
 
 
-def test_clipping_of_a_part_and_of_the_whole() -> None:
+def test_clipping_of_parts_and_result() -> None:
     with RewardServer(value=lambda text: 100 * len(text)) as server:
         model = {"reward": "model", "params": {"url": server.url}, "clip": [-2, 3]}
         assert combine(model).score(ROW, RIGHT).value == 3
@@ -94,7 +94,7 @@ finite = st.floats(-1e6, 1e6)
 
 
 @given(st.lists(st.tuples(finite, st.sampled_from("abc")), min_size=1, max_size=20))
-def test_scales_by_their_laws(items: list[tuple[float, str]]) -> None:
+def test_scale_properties(items: list[tuple[float, str]]) -> None:
     values, groups = [value for value, _ in items], [group for _, group in items]
     zscores, shares = scale("zscore", values, groups), scale("minmax", values, groups)
     for name in set(groups):
@@ -109,7 +109,7 @@ def test_scales_by_their_laws(items: list[tuple[float, str]]) -> None:
             assert {min(share), max(share)} == {0, 1}
 
 
-def test_equal_values_have_no_z_score_whatever_rounding_says() -> None:
+def test_equal_values_have_z_score_zero_despite_rounding() -> None:
     assert scale("zscore", [0.1] * 10, ["a"] * 10) == [0.0] * 10
     assert scale("zscore", [1.0, 1.0 + 2**-52, 1.0], ["a"] * 3) == [0.0] * 3
 
@@ -136,7 +136,7 @@ def test_a_row_without_a_group_cannot_be_scaled(kind: str) -> None:
         [{"prompt": ROW["prompt"]}, {"prompt": ROW["prompt"]}],
     ],
 )
-def test_what_makes_a_group(rows: list[dict[str, Any]]) -> None:
+def test_group_keys(rows: list[dict[str, Any]]) -> None:
     reward = combine({"reward": "length", "scale": "zscore", "params": {"high": 4, "margin": 4}})
     assert [score.value for score in reward.score_many(rows, ["a b c", "a " * 30])] == [1.0, -1.0]
 
@@ -158,7 +158,7 @@ def test_bleu_rm_is_the_mean_of_two_z_scores() -> None:
     assert set(reward.needs) == {"references", "prompt"}
 
 
-def test_an_error_in_a_part_is_an_error_of_the_whole_and_of_its_group_no_member() -> None:
+def test_a_failed_part_fails_the_result_and_is_excluded_from_its_group() -> None:
     def refuse(body: dict[str, Any]) -> Status | None:
         return Status(400) if "bad" in body["messages"][-1]["content"] else None
 
@@ -177,12 +177,12 @@ def test_an_error_in_a_part_is_an_error_of_the_whole_and_of_its_group_no_member(
         assert alone.outcome == "error"  # nothing is left that could be a value
 
 
-def test_an_error_in_the_gate_is_no_verdict_on_the_format() -> None:
+def test_an_error_in_the_gate_is_not_a_format_verdict() -> None:
     score = combine({"reward": "math"}, {"reward": "format"}, mode="gate", floor=-5).score({"answer": None}, RIGHT)
     assert (score.value, score.outcome) == (0.0, "error")
 
 
-def test_outcomes_of_the_whole() -> None:
+def test_outcomes_of_the_result() -> None:
     reward = combine({"reward": "math"}, {"reward": "format", "weight": 0})
     assert reward.score(ROW, "<think>a</think>no box").outcome == "scored"
     assert reward.score(ROW, "nothing").outcome == "no_answer"
@@ -222,7 +222,7 @@ def test_combined_rewards_combine_and_pickle() -> None:
         ({"parts": {"reward": "math"}}, "parts: Input should be a valid tuple"),
     ],
 )
-def test_wrong_parameters_are_one_line(params: dict[str, Any], message: str) -> None:
+def test_wrong_parameters_are_a_one_line_error(params: dict[str, Any], message: str) -> None:
     with pytest.raises(RewardError, match=message) as caught:
         load("combine", **params)
     assert "\n" not in str(caught.value)
@@ -261,11 +261,11 @@ def test_format(params: dict[str, Any], text: str, value: float, outcome: str) -
     assert (score.value, score.outcome) == (value, outcome)
 
 
-def test_format_of_a_completion_cut_short() -> None:
+def test_format_of_a_truncated_completion() -> None:
     score = load("format").score({"meta": {"finish_reason": "length"}}, "<think>a")
     assert (score.outcome, score.details["problems"]) == ("truncated", ["no_close", "empty_answer"])
 
 
-def test_format_names_the_known_departures() -> None:
+def test_format_lists_violations() -> None:
     with pytest.raises(RewardError, match=r"ignore.0: Input should be 'text_before', .*, not 'no_box'"):
         load("format", ignore=["no_box"])

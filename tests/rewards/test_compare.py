@@ -1,4 +1,4 @@
-"""Comparing outputs: what is the same, what is not, and no exception on any bytes."""
+"""Output comparison: equal and different outputs, and no exception on any bytes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_other_output(got: bytes, wanted: str) -> None:
         (b"1\n0.50000001", "1\n0.5", "tokens", 1e-6, True),
     ],
 )
-def test_leniency_is_asked_for(got: bytes, wanted: str, spacing: Spacing, tolerance: float, same: bool) -> None:
+def test_lenient_comparison_is_opt_in(got: bytes, wanted: str, spacing: Spacing, tolerance: float, same: bool) -> None:
     assert same_output(got, wanted, spacing, tolerance) is same
 
 
@@ -114,12 +114,12 @@ values = st.recursive(
 
 
 @given(values)
-def test_a_value_is_its_own_json(value: Any) -> None:
+def test_a_value_equals_its_json(value: Any) -> None:
     assert same_result(json.dumps(value).encode(), json.loads(json.dumps(value)))
 
 
 @given(values, values)
-def test_equality_is_pythons_where_types_agree(a: Any, b: Any) -> None:
+def test_equality_is_pythons_if_types_agree(a: Any, b: Any) -> None:
     a, b = json.loads(json.dumps(a)), json.loads(json.dumps(b))
     if same_result(json.dumps(a).encode(), b):
         assert json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True) or a == b
@@ -168,7 +168,7 @@ def test_results(got: bytes, wanted: Any, tolerance: float, same: bool) -> None:
         (b"null", 0, False),
     ],
 )
-def test_results_equal_as_python_has_it(got: bytes, wanted: Any, same: bool) -> None:
+def test_results_with_types_equal(got: bytes, wanted: Any, same: bool) -> None:
     assert same_result(got, wanted, types="equal") is same
 
 

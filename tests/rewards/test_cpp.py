@@ -63,7 +63,7 @@ double root(double x) { if (x < 0) throw std::invalid_argument("negative"); retu
 """
 
 
-def test_gtests_features_are_supported() -> None:
+def test_gtest_features_are_supported() -> None:
     names = [
         "RootTest.Fixture",
         "RootTest.Near",
@@ -75,7 +75,7 @@ def test_gtests_features_are_supported() -> None:
     assert statuses(grade(ROOT, FEATURES)) == dict.fromkeys(names, "passed")
 
 
-def test_a_wrong_solution_fails_where_it_is_wrong_and_says_how() -> None:
+def test_a_wrong_solution_fails_the_right_tests_with_a_message() -> None:
     graded = grade("double root(double x) { return x == 4 ? 2 : x; }", FEATURES)
     passed = {name for name, status in statuses(graded).items() if status == "passed"}
     assert passed == {"RootTest.Fixture", "Small/Squares.Root/0", "Typed/0.One", "Typed/1.One", "Small/Squares.Root/1"}
@@ -90,7 +90,7 @@ def test_a_nonce_may_begin_like_a_failure(monkeypatch: pytest.MonkeyPatch) -> No
     assert set(statuses(grade(ADD, ADD_TESTS)).values()) == {"passed"}
 
 
-def test_every_test_has_a_process_of_its_own() -> None:
+def test_every_test_has_its_own_process() -> None:
     tests = INCLUDE + "\n".join(f"TEST(F, {name}) {{ EXPECT_EQ(f({n}), 1); }}" for n, name in enumerate("ABCDEF"))
     code = """
     #include <cstdlib>
@@ -111,7 +111,7 @@ def test_every_test_has_a_process_of_its_own() -> None:
     assert graded.compile_cpu_s > 0
 
 
-def test_ends_of_the_compiler_are_told_apart() -> None:
+def test_compiler_failures_are_distinguished() -> None:
     bomb = "template <int N, class... T> struct S : S<N - 1, T..., T...> {};\n"
     bomb += "template <class... T> struct S<0, T...> {};\n"
     deep = "template <long N> struct S { S<N + 1> next; }; S<0> s;\n" + ADD
@@ -156,12 +156,12 @@ TEST(Shape, Grown) { EXPECT_EQ(geometry::grown(Shape{geometry::Kind::Round, 2}).
 )
 
 
-def test_types_of_the_solution_reach_its_tests() -> None:
+def test_tests_can_use_the_solutions_types() -> None:
     code = SHAPES.replace("using geometry::Shape;", "using Shape = geometry::Shape;")
     assert set(statuses(grade(code, SHAPE_TESTS)).values()) == {"passed"}
 
 
-def test_types_of_the_solution_take_part_in_the_tests_unless_the_row_declares_them() -> None:
+def test_the_solutions_types_are_used_unless_declared() -> None:
     code = (
         "struct P { int x; bool operator==(const P& o) const { return x == o.x; } };\nP next(P p) { return {p.x + 1}; }"
     )
@@ -174,7 +174,7 @@ def test_types_of_the_solution_take_part_in_the_tests_unless_the_row_declares_th
     assert statuses(grade(liar, tests)) == {"P.Next": "passed"}  # which is why its score says `isolation: shared`
 
 
-def test_declarations_are_all_that_the_tests_know() -> None:
+def test_tests_see_only_the_declarations() -> None:
     declared = "int add(int a, int b);"
     assert statuses(grade(ADD, ADD_TESTS, declared)) == {"Add.Small": "passed", "Add.Zero": "passed"}
     for code in (
@@ -202,7 +202,7 @@ def test_macros_of_the_solution_do_not_reach_the_tests() -> None:
         ('#include "../../solution.cpp"\nTEST(A, B) {}', "outside of their folder"),
     ],
 )
-def test_tests_that_cannot_be_used_are_the_graders_failure(tests: str, words: str) -> None:
+def test_unusable_tests_are_grader_errors(tests: str, words: str) -> None:
     with pytest.raises(NotGraded, match=words):
         grade(ADD, tests, "int add(int, int);")
 

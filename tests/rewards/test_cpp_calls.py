@@ -1,4 +1,4 @@
-"""C++ tests as data: which programs are accepted, how results of every type are compared, what a suite may hold."""
+"""C++ tests as data: accepted programs, comparison of results of every type, valid suites."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_what_does_not_convert_does_not_compile(name: str) -> None:
 GCD = suite("int gcd(int a, int b);", [{"args": [12, 18], "expected": 6}])
 
 
-def test_a_wrong_function_is_called_where_the_library_has_one_of_that_name() -> None:
+def test_the_programs_function_shadows_a_library_function() -> None:
     wrong = "#include <numeric>\nusing namespace std;\nlong long gcd(long long a, long long b) { return 1; }"
     assert statuses(wrong, GCD) == ["failed"]
     assert statuses("#include <numeric>\nusing std::gcd;", GCD) == ["passed"]
@@ -179,12 +179,12 @@ def test_every_kind_of_value() -> None:
         "#define T int\n#define v vector\n#define in cin\n",
     ],
 )
-def test_the_declared_struct_or_one_of_its_own(own: str) -> None:
+def test_the_declared_struct_or_the_programs_own(own: str) -> None:
     tests = suite("struct P { int x, y; }; P swapped(const P& p);", [{"args": [[1, 2]], "expected": [2, 1]}])
     assert statuses(f"{own}\nP swapped(const P& p) {{ return {{p.y, p.x}}; }}", tests) == ["passed"]
 
 
-def test_floats_are_exact_unless_a_tolerance_is_given() -> None:
+def test_floats_are_compared_exactly_by_default() -> None:
     declaration = "std::vector<double> thirds(double x);"
     code = "#include <vector>\nstd::vector<double> thirds(double x) { return {x / 3, x * (2.0 / 3), NAN, INFINITY}; }"
     cases = [{"args": [1], "expected": [0.333333, 0.666667, float("nan"), float("inf")]}]
@@ -208,7 +208,7 @@ IN_PLACE = [{"args": [[3, 1, 2]], "expected": [1, 2, 3]}]
         ("#include <cstddef>\nsize_t next(int x) { return x + 1; }", "passed"),
     ],
 )
-def test_a_wider_result_is_compared_as_it_is(code: str, result: str) -> None:
+def test_a_wider_result_is_compared_unconverted(code: str, result: str) -> None:
     assert statuses(code, suite("int next(int x);", [{"args": [-4], "expected": -3}])) == [result]
 
 
@@ -245,7 +245,7 @@ def test_exceptions() -> None:
     assert grade(code, tests).tests[4].message == "threw std::invalid_argument: below 0"
 
 
-def test_every_case_has_a_process_of_its_own() -> None:
+def test_every_case_has_its_own_process() -> None:
     code = """
     #include <cstdlib>
     #include <vector>
@@ -281,7 +281,7 @@ def test_every_case_has_a_process_of_its_own() -> None:
         ({"tolerance": "small"}, "tolerance is 'small', not a number of at least 0"),
     ],
 )
-def test_suites_that_cannot_be_run(changes: dict[str, Any], message: str) -> None:
+def test_unusable_suites(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RewardError, match="the row's tests: ") as caught:
         read({**suite(ADD, CASES), **changes})
     assert message in str(caught.value)
@@ -314,7 +314,7 @@ def test_declarations(declaration: str, shown: str) -> None:
 
 
 @given(st.text("struct{};<>,()&*int vectorusing=:P \n", max_size=60) | st.text(max_size=40))
-def test_any_text_is_a_declaration_or_an_error_of_ours(text: str) -> None:
+def test_any_text_is_a_declaration_or_a_declaration_error(text: str) -> None:
     try:
         read_declaration(text)
     except DeclarationError:
@@ -325,7 +325,7 @@ WIDE = read_declaration(EVERYTHING)
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_result_or_an_error_of_ours(data: bytes) -> None:
+def test_any_bytes_are_a_result_or_a_value_problem(data: bytes) -> None:
     for declaration in (WIDE, read_declaration(ADD), read_declaration("vector<vector<string>> f(map<char, bool>& m)")):
         for tag in (b"[", b"{", b""):
             try:
@@ -334,7 +334,7 @@ def test_any_bytes_are_a_result_or_an_error_of_ours(data: bytes) -> None:
                 continue
 
 
-def test_values_survive_packing() -> None:
+def test_values_round_trip_through_packing() -> None:
     for value in VALUES:
         values = [value[:5], *value[5:]]
         expected = fitted(values, WIDE.result, "expected")
@@ -344,7 +344,7 @@ def test_values_survive_packing() -> None:
         fitted([1, 1], read_declaration("int f(std::set<int> s)").params[0].type, "s")
 
 
-def test_programs_and_results_that_are_too_large_are_answered_at_once() -> None:
+def test_too_large_programs_and_results_are_rejected_at_once() -> None:
     assert statuses("/* " * 80_000, suite(ADD, CASES)) == ["compile_error"]
     assert "longer than 262144 characters" in str(grade("/* " * 90_000, suite(ADD, CASES)).compile_error)
     structs = suite("struct P { int x; }; int f(P p);", [{"args": [[1]], "expected": 1}])
@@ -357,7 +357,7 @@ def test_programs_and_results_that_are_too_large_are_answered_at_once() -> None:
     assert (graded.tests[0].status, graded.tests[0].message) == ("failed", "a result much larger than the expected one")
 
 
-def test_types_and_overloads_of_the_program_compare_nothing() -> None:
+def test_the_programs_overloads_take_no_part_in_comparisons() -> None:
     traits = (
         "#include <string>\nstruct T : std::char_traits<char> {\n"
         "  static int compare(const char*, const char*, size_t) { return 0; }\n"

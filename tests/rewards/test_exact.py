@@ -1,4 +1,4 @@
-"""The exact and numeric rewards: what is folded, which number counts, outcomes, golds."""
+"""The exact and numeric rewards: folding, which number counts, outcomes, golds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_other_text(gold: Any, completion: str) -> None:
     assert value(EXACT, gold, completion) == 0.0
 
 
-def test_what_is_folded_is_a_choice() -> None:
+def test_folding_is_configurable() -> None:
     assert value(rewards.load("exact", case=True), "Paris", "paris") == 0.0
     assert value(rewards.load("exact", punctuation=True), "Paris", "Paris.") == 0.0
     assert value(rewards.load("exact", articles=False), "the end", "An End") == 1.0
@@ -102,7 +102,7 @@ def test_another_number(gold: Any, completion: str) -> None:
     assert value(NUMERIC, gold, completion) == 0.0
 
 
-def test_the_last_number_counts_only_if_asked_for() -> None:
+def test_the_last_number_fallback_is_opt_in() -> None:
     text = "She has 20 and gives away 2, which leaves 18 eggs"
     assert NUMERIC.score({"answer": "18"}, text).outcome == "no_answer"
     anything = rewards.load("numeric", fallbacks=["hashes", "answer_is", "last_number"])
@@ -131,7 +131,7 @@ def test_golds() -> None:
 
 
 @given(st.integers(-(10**15), 10**15), st.integers(1, 10**6))
-def test_numbers_equal_themselves_however_written_and_no_neighbour(top: int, bottom: int) -> None:
+def test_numbers_equal_all_their_spellings_but_no_neighbour(top: int, bottom: int) -> None:
     number = Fraction(top, bottom)
     row = {"answer": str(number)}
     assert NUMERIC.score(row, rf"\boxed{{\dfrac{{{top}}}{{{bottom}}}}}").value == 1.0

@@ -1,4 +1,4 @@
-"""Extraction: the last balanced box after the thought, and golds reduced to their final answer."""
+"""Extraction: the last balanced box after the thought, and final answers of golds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ soup = st.lists(st.sampled_from([r"\boxed{", r"\fbox{", "{", "}", r"\{", r"\}", 
 
 
 @given(soup)
-def test_any_soup_of_braces_gives_a_balanced_content_or_none(text: str) -> None:
+def test_any_braces_give_balanced_content_or_none(text: str) -> None:
     box = last_box(text)
     if box is not None:
         bare = box.replace(r"\{", "").replace(r"\}", "")
@@ -35,7 +35,7 @@ def test_any_soup_of_braces_gives_a_balanced_content_or_none(text: str) -> None:
 
 
 @given(soup.map(lambda text: text.replace(r"\fbox", r"\frac")) | soup, plain)
-def test_the_quick_way_finds_what_the_whole_way_finds(text: str, after: str) -> None:
+def test_the_fast_path_agrees_with_the_full_search(text: str, after: str) -> None:
     for whole in (text, text + r"\boxed{\frac{1}{2}}" + after, text + r"\boxed{7}" + after):
         spaced = whole.replace(r"\boxed{", r"\boxed {")  # which the quick way does not look for
         quick, other = ("" if (span := box_span(read)) is None else read[slice(*span)] for read in (whole, spaced))
@@ -60,7 +60,7 @@ def test_boxes(text: str, box: str | None) -> None:
     assert last_box(text) == box
 
 
-def test_fallbacks_are_off_unless_asked_for_and_keep_their_order() -> None:
+def test_fallbacks_are_opt_in_and_ordered() -> None:
     text = "6 times 3.\n#### 18\nThe answer is: 19."
     assert find_answer(text) == (None, "")
     assert find_answer(text, ("hashes",)) == ("18", "hashes")
@@ -129,7 +129,7 @@ def test_hashes_skip_headings() -> None:
     assert find_answer("#### Step 1\n#### The answer is 72.", ("hashes",)) == ("72", "hashes")
 
 
-def test_a_completion_is_split_at_headings_behind_a_blank_line() -> None:
+def test_a_completion_is_split_at_headings_after_a_blank_line() -> None:
     assert parts("5\n\nQuestion: next") == ["5", " next"]
     assert parts("Identify the Question: what is asked?") == ["Identify the Question: what is asked?"]
     assert parts("5<|eot_id|>6") == ["5", "6"]

@@ -1,4 +1,4 @@
-"""Batches spread over processes: the same scores in the same order, whatever happens to a worker."""
+"""Batches distributed over processes: the same scores in the same order, whatever happens to a worker."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ SPREAD = [
 
 
 @pytest.mark.parametrize("name", SPREAD)
-def test_as_one_process_would_in_order(name: str) -> None:
+def test_results_equal_those_of_one_process(name: str) -> None:
     rows, texts = batch(50)
     one, two = rewards.load(name), rewards.load(name)
     assert two.score_many(rows, texts, workers=2) == one.score_many(rows, texts, workers=1)
     assert one.counts == two.counts
 
 
-def test_lone_surrogates_and_references_that_are_no_texts() -> None:
+def test_lone_surrogates_and_invalid_references() -> None:
     rows = [{"references": 5 if i % 10 == 0 else ["a b \ud800"]} for i in range(40)]
     scores = rewards.load("rouge_l").score_many(rows, ["a \ud800 b"] * 40, workers=2)
     assert [(s.value, s.outcome) for s in scores] == [(0, "error") if i % 10 == 0 else (1, "scored") for i in range(40)]

@@ -1,4 +1,4 @@
-"""Taking a program out of a completion: the shapes that models write, and no surprise on any text."""
+"""Extracting a program from a completion: formats that models write, and robustness on any text."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_any_text_can_be_read(text: str) -> None:
 
 
 @given(st.text(alphabet="ab`\n =()", max_size=80))
-def test_what_is_fenced_comes_out_again(code: str) -> None:
+def test_fenced_code_round_trips(code: str) -> None:
     mark = "`" * (max((len(run) for run in code.replace("\n", " ").split()), default=0) + 3)
     assert blocks(f"{mark}python\n{code}\n{mark}\n") == [Block(code, "python", True)]
 

@@ -1,4 +1,4 @@
-"""Ordinary programs work inside the sandbox as they do outside: input and output, recursion, threads, the library."""
+"""Ordinary programs work in the sandbox as outside: input and output, recursion, threads, the standard library."""
 
 # ruff: noqa: E501 - a program per line reads best
 from __future__ import annotations
@@ -321,7 +321,7 @@ def test_numpy_in_a_preamble(box: Sandbox) -> None:
     assert box.python(code, [Case()], preamble=text_before("apps", code)).runs[0].stdout == b"3\n"
 
 
-def test_about_200_mb_are_there_to_be_used(box: Sandbox) -> None:
+def test_about_200_mb_of_memory_are_usable(box: Sandbox) -> None:
     ran = box.python("x = [i for i in range(6_000_000)]\nprint(len(x))", [Case()], Limits(memory_mb=512)).runs[0]
     assert ran.status == "ok"
     assert ran.peak_mb > 200

@@ -1,4 +1,4 @@
-"""The control rewards chrf, keywords and embedding: against sacrebleu, by hand, and with an encoder made here."""
+"""The rewards chrf, keywords and embedding: against sacrebleu, by hand, and with an encoder built here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def values(name: str, references: list[str], **params) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("order", [0, 2])
-def test_chrf_is_sacrebleus(order):
+def test_chrf_equals_sacrebleu(order):
     references = [FRANCE, "It is Paris."]
     own = values("chrf", references, word_order=order)
     theirs = {name: sentence_chrf(text, references, word_order=order).score / 100 for name, text in ANSWERS.items()}
@@ -70,7 +70,7 @@ def test_keywords_count_phrases_in_order():
     assert values("keywords", [FRANCE])["the same"] == 1
 
 
-def test_padding_does_not_pay_where_keywords_are_measured_by_f1():
+def test_padding_lowers_keywords_f1():
     recall, f1 = values("keywords", [FRANCE]), values("keywords", [FRANCE], measure="f1")
     assert recall["wordy"] == recall["the same"] == 1
     assert f1["wordy"] < 0.6 < f1["the same"] == 1
@@ -102,7 +102,7 @@ def encoder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_embedding_sees_meaning_where_no_word_is_shared(encoder):
+def test_embedding_detects_meaning_without_shared_words(encoder):
     reward = rewards.load("embedding", model=str(encoder))
     row = {"references": ["Plants turn light into chemical energy.", "?"]}
     near, far = reward.score(row, "Photosynthesis in algae."), reward.score(row, "The Seine flows through Paris.")
@@ -111,7 +111,7 @@ def test_embedding_sees_meaning_where_no_word_is_shared(encoder):
     assert json.loads(json.dumps(near.as_json()))["details"] == {"tokens": 3}
 
 
-def test_an_encoder_that_is_none_is_said_in_one_line(tmp_path, encoder):
+def test_an_invalid_encoder_is_a_one_line_error(tmp_path, encoder):
     for name, said in (({"model": str(tmp_path)}, "no tokenizer.json"), ({"model": "a b/c"}, "cannot be fetched")):
         with pytest.raises(rewards.RewardError, match=said):
             rewards.load("embedding", **name).check_ready()
@@ -123,7 +123,7 @@ def test_an_encoder_that_is_none_is_said_in_one_line(tmp_path, encoder):
 
 @pytest.mark.parametrize("name", ["chrf", "keywords", "embedding"])
 @pytest.mark.parametrize("blank", ["", " \n\t", "\f"])
-def test_what_holds_no_word_is_no_answer_and_no_reference(name, blank, encoder):
+def test_texts_without_words_are_neither_answers_nor_references(name, blank, encoder):
     reward = rewards.load(name, **({"model": str(encoder)} if name == "embedding" else {}))
     assert reward.score({"references": [FRANCE]}, blank).outcome == "no_answer"
     assert reward.score({"references": [blank]}, FRANCE).outcome == "error"
@@ -133,7 +133,7 @@ def test_what_holds_no_word_is_no_answer_and_no_reference(name, blank, encoder):
 
 
 @pytest.mark.parametrize("name", ["chrf", "keywords"])
-def test_only_what_the_answer_tags_hold_is_graded(name):
+def test_only_text_in_answer_tags_is_graded(name):
     reward = rewards.load(name)
     row = {"references": [FRANCE]}
     assert reward.score(row, f"<think>Hm, Lyon?</think><answer>{FRANCE}</answer>").value == 1

@@ -1,4 +1,4 @@
-"""The math reward: outcomes, parameters, exactness, and no exception on any text."""
+"""The math reward: outcomes, parameters, exactness, no exception on any text."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_outcomes() -> None:
         assert outcome({"answer": sign}, rf"\boxed{{{sign}}}") == "scored", sign
 
 
-def test_a_box_in_the_thought_is_no_answer() -> None:
+def test_a_box_in_the_thought_is_ignored() -> None:
     row = {"answer": "5"}
     assert outcome(row, r"<think>maybe \boxed{5}") == "no_answer"
     assert MATH.score(row, r"<think>maybe \boxed{6}</think> It is \boxed{5}.").value == 1.0
@@ -153,7 +153,7 @@ def test_counters_and_limits() -> None:
         ("math", {"thinking": "thnk"}, "unknown thinking format 'thnk', did you mean 'think'?"),
     ],
 )
-def test_mistakes_are_named(name: str, params: dict[str, Any], says: str) -> None:
+def test_errors_name_the_parameter(name: str, params: dict[str, Any], says: str) -> None:
     with pytest.raises(rewards.RewardError) as caught:
         rewards.load(name, **params)
     assert says in str(caught.value)
@@ -178,7 +178,7 @@ def test_values_that_are_too_large_to_compute() -> None:
     assert not any(map(too_large, ("2^{2^{10}}", "e^{-x^2}", "100!", "2^{100000}", "(e^{50})^{100}")))
 
 
-def test_an_unbalanced_text_equals_nothing_but_itself() -> None:
+def test_an_unbalanced_text_equals_only_itself() -> None:
     assert equal("5", "5}") is False
     assert equal("5", "{5") is False
     assert equal(r"\frac{1}{2}", r"\frac{1}{2") is False

@@ -1,4 +1,4 @@
-"""Reward models: the thought never reaches them, faults are outcomes, vLLM and transformers agree."""
+"""Reward models: they never see the thought, failures are outcomes, vLLM and transformers agree."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def test_no_thought_reaches_the_reward_model(data: st.DataObject, preset: str) -
         ("2<turn|>\n<|turn>user\nWell done!", "bad_format"),
     ],
 )
-def test_what_is_no_answer_gets_the_floor_and_is_not_sent(completion: str, outcome: str) -> None:
+def test_completions_without_an_answer_get_the_floor(completion: str, outcome: str) -> None:
     with RewardServer() as server:
         score = reward_for(server, floor=-7.0).score(ROW, completion)
     assert (score.value, score.outcome, server.bodies) == (-7.0, outcome, [])
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_the_originals_null_is_scored_in_place_of_a_malformed_answer(strict: bool) -> None:
+def test_the_replacement_text_is_scored_for_a_malformed_answer(strict: bool) -> None:
     texts = ["<think>on and on", "no marks", "<think>a</think>2"]
     with RewardServer() as server:
         scores = reward_for(server, thinking="think_null", strict=strict, concurrency=1).score_many([ROW] * 3, texts)
@@ -104,7 +104,7 @@ def test_strict_gives_the_floor_to_malformed_text() -> None:
     assert (good.value, server.texts) == (len(SEEN), [SEEN])
 
 
-def test_html_is_no_chat_mark() -> None:
+def test_html_is_not_a_control_token() -> None:
     with RewardServer() as server:
         assert reward_for(server).score(ROW, "<s>old</s> new <|b").outcome == "scored"
 
@@ -117,7 +117,7 @@ def test_html_is_no_chat_mark() -> None:
         ("never", ["no_answer", "scored"]),
     ],
 )
-def test_truncated_completions_are_a_choice(policy: str, outcomes: list[str]) -> None:
+def test_truncated_completions_are_configurable(policy: str, outcomes: list[str]) -> None:
     row = {**ROW, "meta": {"finish_reason": "length"}}
     with RewardServer() as server:
         scores = reward_for(server, truncated=policy).score_many([row] * 2, ["<think>a", "<think>a</think>2"])
@@ -136,7 +136,7 @@ def test_truncated_completions_are_a_choice(policy: str, outcomes: list[str]) ->
         [{"role": "assistant", "content": "hi"}],
     ],
 )
-def test_a_prompt_that_is_none_is_an_error(prompt: Any) -> None:
+def test_an_invalid_prompt_is_an_error(prompt: Any) -> None:
     with RewardServer() as server:
         score = reward_for(server).score({"prompt": prompt}, "2")
     assert (score.outcome, server.bodies) == ("error", [])
@@ -161,14 +161,14 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("fault", BROKEN, ids=str)
-def test_a_fault_is_tried_again(fault: Any) -> None:
+def test_failures_are_retried(fault: Any) -> None:
     with RewardServer([fault]) as server:
         score = reward_for(server, timeout=5).score(ROW, "2")
     assert (score.value, score.outcome, len(server.bodies)) == (len(SEEN), "scored", 2)
 
 
 @pytest.mark.parametrize("fault", [Slow(20), Trickle(0.1)], ids=str)
-def test_a_slow_answer_is_cut_at_its_deadline(fault: Any) -> None:
+def test_a_slow_reply_times_out(fault: Any) -> None:
     with RewardServer(lambda body: fault) as server:
         score = reward_for(server, timeout=0.3, retries=1).score(ROW, "2")
     assert (score.value, score.outcome, len(server.bodies)) == (0.0, "timeout", 2)
@@ -176,7 +176,7 @@ def test_a_slow_answer_is_cut_at_its_deadline(fault: Any) -> None:
 
 
 @pytest.mark.parametrize("fault", [Status(500), Cut(), Raw(b"no"), Raw(b'{"data": []}')], ids=str)
-def test_faults_that_stay_are_errors_not_zeros(fault: Any) -> None:
+def test_permanent_failures_are_errors_not_zeros(fault: Any) -> None:
     with RewardServer(lambda body: fault) as server:
         reward = reward_for(server, retries=1)
         score = reward.score(ROW, "2")
@@ -185,14 +185,14 @@ def test_faults_that_stay_are_errors_not_zeros(fault: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_value_that_is_no_number_is_an_error(value: float) -> None:
+def test_a_value_that_is_not_finite_is_an_error(value: float) -> None:
     with RewardServer(value=lambda text: value) as server:
         score = reward_for(server).score(ROW, "2")
     assert score.outcome == "error"
     assert "value is" in score.details["problem"]
 
 
-def test_retry_after_is_kept_and_a_refusal_is_not_repeated() -> None:
+def test_retry_after_is_honoured_and_client_errors_are_not_retried() -> None:
     with RewardServer([Status(429, {"Retry-After": "1"})]) as server:
         assert reward_for(server).score(ROW, "2").outcome == "scored"
         assert server.times[1] - server.times[0] >= 1
@@ -202,7 +202,7 @@ def test_retry_after_is_kept_and_a_refusal_is_not_repeated() -> None:
     assert "too long by far" in score.details["problem"]
 
 
-def test_no_server_is_one_line_when_asked_and_errors_when_scored() -> None:
+def test_a_missing_server_is_a_one_line_error_or_error_outcomes() -> None:
     reward = load("model", url="http://127.0.0.1:9", retries=0)
     assert isinstance(reward, ModelReward)
     with pytest.raises(RewardError, match=r"127.0.0.1:9 is not ready: .*refused") as caught:
@@ -211,7 +211,7 @@ def test_no_server_is_one_line_when_asked_and_errors_when_scored() -> None:
     assert reward.score(ROW, "2").outcome == "error"
 
 
-def test_a_long_conversation_is_truncated_at_its_end_where_that_is_asked_for() -> None:
+def test_a_long_conversation_is_truncated_at_its_end() -> None:
     """vLLM keeps the last tokens by default, and so loses the question (its PoolingParams, v0.11.1)."""
     with RewardServer() as server:
         load("model", url=server.url, max_tokens=512).score(ROW, "2")
@@ -238,7 +238,7 @@ def test_order_and_concurrency_are_kept() -> None:
         assert 2 <= server.most_at_once <= 7
 
 
-def test_concurrency_holds_over_threads_and_in_asyncio() -> None:
+def test_concurrency_is_limited_over_threads_and_in_asyncio() -> None:
     async def main(reward: ModelReward) -> list[float]:
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(20) as threads:
@@ -262,7 +262,7 @@ def test_threads_are_bounded_by_concurrency_over_all_batches() -> None:
         assert {score.outcome for job in jobs for score in job.result()} == {"scored"}
 
 
-def test_a_server_that_restarts_costs_nothing() -> None:
+def test_a_server_restart_loses_nothing() -> None:
     with RewardServer() as server:
         reward = reward_for(server)
         assert reward.score(ROW, "2").outcome == "scored"
@@ -296,7 +296,7 @@ def test_the_key_comes_from_the_environment_by_name(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("key", ["", " ", "s3cr3t\nx-evil: 1", "s3cr3t é"])
-def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_an_invalid_key_is_rejected_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("RM_KEY", key)
     with pytest.raises(RewardError, match="no variable 'RM_KEY' with a key in printable ASCII") as caught:
         load("model", url="http://x", key_env="RM_KEY")
@@ -306,7 +306,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch: pytest.
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_the_key_is_in_no_problem_and_no_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_key_is_never_shown_or_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("RM_KEY", "s3cr3t")
     caplog.set_level("DEBUG")
     for fault in (Status(401), Status(500), Cut(), Raw(b"<html>"), Status(307, {"Location": "http://127.0.0.1:9/x"})):
@@ -316,7 +316,7 @@ def test_the_key_is_in_no_problem_and_no_log(monkeypatch: pytest.MonkeyPatch, ca
         assert "s3cr3t" not in str(score) + caplog.text
 
 
-def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_proxies_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with RewardServer() as server:
@@ -332,7 +332,7 @@ def test_a_redirect_is_not_followed() -> None:
         assert (score.outcome, len(server.bodies), other.bodies) == ("error", 1, [])
 
 
-def test_a_reply_without_end_is_cut() -> None:
+def test_an_endless_reply_is_aborted() -> None:
     with RewardServer(lambda body: Raw(b"[" + b"1," * (33 << 20))) as server:
         score = reward_for(server, retries=0).score(ROW, "2")
     assert "an unusable reply: more than 67108864 bytes" in score.details["problem"]
@@ -353,13 +353,13 @@ def test_a_reply_without_end_is_cut() -> None:
         ({"url": "http://x", "floors": 1}, "did you mean 'floor'"),
     ],
 )
-def test_wrong_parameters_are_one_line(params: dict[str, Any], message: str) -> None:
+def test_wrong_parameters_are_a_one_line_error(params: dict[str, Any], message: str) -> None:
     with pytest.raises(RewardError, match=message) as caught:
         load("model", **params)
     assert "\n" not in str(caught.value)
 
 
-def test_a_format_of_ones_own_survives_pickling() -> None:
+def test_a_custom_format_survives_pickling() -> None:
     fields = {"preset": "think", "prefilled": True}
     reward = pickle.loads(pickle.dumps(load("model", url="http://x", thinking=fields)))
     assert reward.thinking == thinking(fields)
@@ -375,12 +375,12 @@ def test_a_format_of_ones_own_survives_pickling() -> None:
         ("", ""),
     ],
 )
-def test_end_tokens_at_the_very_end_are_dropped(text: str, kept: str) -> None:
+def test_trailing_end_tokens_are_dropped(text: str, kept: str) -> None:
     assert without_end_token(text) == kept
 
 
 @pytest.mark.timeout(30)  # quadratic work would take minutes
-def test_many_end_marks_do_not_take_long() -> None:
+def test_many_end_tokens_take_linear_time() -> None:
     for hostile in ("<|a" * 500_000 + ">" + " " * 500_000 + "<|im_end|>x>", "<s>" * 10**6, "<|im_end|> \n" * 500_000):
         without_end_token(hostile)
 
@@ -431,7 +431,7 @@ def run_there(python: Path, program: str, *words: str) -> str:
 
 
 @pytest.mark.full
-def test_real_vllm_gives_the_values_of_transformers(vllm_python: Path, reward_model: Path, tmp_path: Path) -> None:
+def test_vllm_scores_equal_transformers(vllm_python: Path, reward_model: Path, tmp_path: Path) -> None:
     words = str(reward_model), json.dumps(ROW["prompt"]), json.dumps(ANSWERS)
     expected = json.loads(run_there(vllm_python, PLAIN, *words).splitlines()[-1])
     exact = EngineOptions(dtype="float32")  # vLLM's own choice for float32 weights is bfloat16: 0.02 off

@@ -1,4 +1,4 @@
-"""Every labelled pair is graded as labelled, and within seconds whatever it holds."""
+"""Every labelled pair is graded as labelled, within seconds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_unequal(gold: str, answer: str) -> None:
     assert score.outcome in ("scored", "no_answer", "bad_format"), score
 
 
-def test_the_set_as_a_whole() -> None:
+def test_the_whole_set() -> None:
     pairs = [*EQUAL, *UNEQUAL]
     rows = [{"answer": gold} for gold, _ in pairs]
     scores = MATH.score_many(rows, [rf"\boxed{{{answer}}}" for _, answer in pairs])
@@ -60,7 +60,7 @@ def test_the_set_as_a_whole() -> None:
     assert len(misses) <= 0.03 * len(pairs)
 
 
-def test_every_side_equals_itself_and_equality_goes_both_ways() -> None:
+def test_equality_is_reflexive_and_symmetric() -> None:
     assert set(EQUAL) >= ONE_SIDED
     for gold, answer in EQUAL:
         assert graded(gold, gold).value == 1.0, gold
@@ -69,7 +69,7 @@ def test_every_side_equals_itself_and_equality_goes_both_ways() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted({row["kind"] for row in ANSWERS}))
-def test_answers_of_a_kind(kind: str) -> None:
+def test_answers_by_kind(kind: str) -> None:
     labelled = [
         (row["gold"], answer, value)
         for row in ANSWERS

@@ -1,4 +1,4 @@
-"""The workers: deadlines hold for hostile answers, wherever the reward is called, and no process is left over."""
+"""The workers: deadlines for hostile answers, all calling contexts, no leftover processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ask(pool: Pool, request: dict[str, Any], deadline: float) -> dict[str, Any]:
 ENDLESS = ({"answer": r"\sqrt{2}+x"}, r"\boxed{\int_0^{\infty} \frac{\sin(x^3) e^{-x^2}}{1+x^7} dx}")
 
 
-def test_an_answer_that_never_ends_is_a_timeout_and_the_next_one_is_graded() -> None:
+def test_a_non_terminating_answer_times_out_and_the_next_is_graded() -> None:
     reward = rewards.load("math", deadline=0.5)
     score = reward.score(*ENDLESS)
     assert (score.outcome, score.value) == ("timeout", 0.0), score
@@ -114,7 +114,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_no_orphan_outlives_a_killed_host() -> None:
+def test_no_worker_outlives_a_killed_host() -> None:
     code = r"""
 import rewards, sys, threading
 reward = rewards.load("math", deadline=600.0)
@@ -164,7 +164,7 @@ def test_a_retry_runs_on_a_fresh_worker_since_idle_ones_may_be_dead_too() -> Non
     pool.close()
 
 
-def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
+def test_workers_killed_mid_batch_are_retried() -> None:
     reward = rewards.load("math", workers=2, deadline=10.0)
     golds = [f"(x+{i})(x-{i})" for i in range(400)]
     rows, texts = [{"answer": gold} for gold in golds], [rf"\boxed{{x^2-{i * i}}}" for i in range(400)]
@@ -185,7 +185,7 @@ def test_workers_killed_mid_batch_cost_a_retry_not_the_batch() -> None:
     assert [score.value for score in scores] == [1.0] * 400
 
 
-def test_without_landlock_the_other_mechanisms_are_active_and_the_lack_is_reported(
+def test_without_landlock_other_mechanisms_are_active_and_it_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(forkserver.restrict, "landlock_version", lambda: 0)  # a kernel before 5.13
@@ -204,8 +204,8 @@ def test_a_deadline_counts_cpu_time_of_the_worker_not_the_time_that_it_waits(hos
         ask(hostile, {"deed": "compute", "what": "30"}, 0.3)
 
 
-def test_a_stopped_machine_changes_no_verdict() -> None:
-    """A worker that does not run for longer than its deadline, as on a busy machine, is not a timeout."""
+def test_a_stopped_worker_is_not_a_timeout() -> None:
+    """A worker that is suspended for longer than its deadline, as under load, does not time out."""
     pool = Pool("tests.rewards.hostile_worker", 1)
     assert ask(pool, {"deed": "sleep", "what": "0"}, 1)
     pid = pool._idle[0].pid
@@ -217,7 +217,7 @@ def test_a_stopped_machine_changes_no_verdict() -> None:
     pool.close()
 
 
-def test_workers_bound_the_process_not_the_call() -> None:
+def test_workers_limit_the_process_not_the_call() -> None:
     pool = shared("tests.rewards.hostile_worker", 2)
     assert shared("tests.rewards.hostile_worker", 1) is pool
     batches = [[{"deed": "process", "what": "0.05"}] for _ in range(12)]
@@ -297,19 +297,19 @@ def test_code_in_a_worker_cannot_reach_files_processes_or_the_network(deed: str,
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
-def test_honest_code_in_a_worker_may_import_and_sees_no_environment(hostile: Pool) -> None:
+def test_code_in_a_worker_may_import_and_sees_no_environment(hostile: Pool) -> None:
     assert ask(hostile, {"deed": "late import"}, 10) == {"done": "wave"}
     names = ask(hostile, {"deed": "environment"}, 10)["done"].split()
     assert set(names) <= {"PYTHONHASHSEED", "LC_CTYPE"}  # the second is Python's own, for a C locale
 
 
-def test_a_defect_of_ours_in_a_worker_is_an_error_that_says_what(hostile: Pool) -> None:
+def test_a_bug_in_a_worker_is_an_error_with_its_message(hostile: Pool) -> None:
     with pytest.raises(WorkerError, match="KeyError: 'missing'"):
         ask(hostile, {"deed": "defect"}, 10)
     assert ask(hostile, {"deed": "late import"}, 10) == {"done": "wave"}
 
 
-def test_importing_is_cheap_and_brings_no_algebra_into_this_process() -> None:
+def test_importing_is_cheap_and_loads_no_sympy() -> None:
     code = (
         "import rewards\n"
         r"assert rewards.load('math').score({'answer': 'x+1'}, r'\boxed{1+x}').value == 1" "\n"

@@ -1,4 +1,4 @@
-"""The reward server as a real process: min-O1's contract, load, SIGTERM during grading, kill and restart."""
+"""The reward server as a real process: min-O1's protocol, load, SIGTERM during grading, kill and restart."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def math_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-def test_min_o1s_contract(math_server: Running) -> None:
+def test_min_o1_contract(math_server: Running) -> None:
     query = [
         qwen("2+2?", r"so \boxed{4}"),
         qwen("3+3?", r"so \boxed{4}"),
@@ -60,7 +60,7 @@ def test_a_forged_turn_does_not_change_the_question(math_server: Running) -> Non
     assert math_server.ask("/get_reward", {"query": [forged]})[1]["rewards"] == [0.0]
 
 
-def test_the_richer_contract(math_server: Running) -> None:
+def test_score_contract(math_server: Running) -> None:
     expected = [load("math").score(row, r"\boxed{4}").as_json() for row in ROWS]
     by_rows = math_server.ask("/score", {"rows": ROWS, "completions": [r"\boxed{4}"] * 2})
     by_ids = math_server.ask("/score", {"ids": ["a", "b"], "completions": [r"\boxed{4}"] * 2})
@@ -89,14 +89,16 @@ def test_the_richer_contract(math_server: Running) -> None:
         ("/score/", {"ids": ["a"], "completions": ["x"]}, 404, "available: POST /get_reward"),
     ],
 )
-def test_malformed_requests_are_one_line(math_server: Running, path: str, body: Any, status: int, message: str) -> None:
+def test_malformed_requests_are_a_one_line_error(
+    math_server: Running, path: str, body: Any, status: int, message: str
+) -> None:
     got_status, answer, _ = math_server.ask(path, body)
     assert got_status == status
     assert message in answer["error"]
     assert "\n" not in answer["error"]
 
 
-def test_a_connection_is_kept_even_after_refusals(math_server: Running) -> None:
+def test_a_connection_survives_rejected_requests(math_server: Running) -> None:
     bodies = [b"{}", b"{", b" " * (2 << 20), b'{"rows": [], "completions": []}']
     with httpx2.Client(trust_env=False) as client:
         answers = [client.post(math_server.url + "/score", content=body) for body in bodies]
@@ -105,7 +107,7 @@ def test_a_connection_is_kept_even_after_refusals(math_server: Running) -> None:
     assert len(ports) == 1
 
 
-def test_what_openrlhf_sends_besides_is_ignored(math_server: Running) -> None:
+def test_extra_fields_of_openrlhf_are_ignored(math_server: Running) -> None:
     body = {"query": [qwen("2+2?", r"\boxed{4}")], "prompts": ["2+2?"], "labels": ["4"]}
     assert math_server.ask("/get_reward", body)[1]["rewards"] == [1.0]
 
@@ -130,7 +132,7 @@ def single(text: str) -> dict[str, Any]:
     return {"ids": ["a"], "completions": [text]}
 
 
-def test_under_load_all_are_answered_and_health_does_not_wait(tmp_path: Path) -> None:
+def test_all_requests_are_answered_under_load_and_health_is_immediate(tmp_path: Path) -> None:
     with (
         RewardServer(lambda body: Slow(0.2)) as rm,
         serving(tmp_path, *model_words(rm), "--workers", "8") as running,
@@ -164,7 +166,7 @@ def test_a_full_queue_is_503_with_retry_after(tmp_path: Path) -> None:
         assert running.ask("/score", single("x"))[0] == 200  # and there is room again
 
 
-def test_sigterm_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> None:
+def test_sigterm_completes_running_requests_and_accepts_no_more(tmp_path: Path) -> None:
     with (
         RewardServer(lambda body: Slow(1.0)) as rm,
         serving(tmp_path, *model_words(rm), "--workers", "1") as running,
@@ -185,7 +187,7 @@ def test_sigterm_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> 
         assert json.loads(running.process.stdout.read()) == {"outcomes": {"scored": 2}}
 
 
-def test_grace_is_an_end(tmp_path: Path) -> None:
+def test_grace_limits_the_shutdown(tmp_path: Path) -> None:
     with (
         RewardServer(lambda body: Slow(30)) as rm,
         serving(tmp_path, *model_words(rm), "--grace", "0") as running,
@@ -199,7 +201,7 @@ def test_grace_is_an_end(tmp_path: Path) -> None:
         assert job.result()[:2] == (503, {"error": "the server stopped before the request was graded"})
 
 
-def test_too_many_errors_turn_every_answer_into_a_reason(tmp_path: Path) -> None:
+def test_too_many_errors_make_every_response_an_error(tmp_path: Path) -> None:
     with RewardServer(lambda body: Status(400)) as rm, serving(tmp_path, *model_words(rm)) as running:
         few = running.ask("/score", single("x"))
         assert (few[0], few[1]["scores"][0]["outcome"]) == (200, "error")
@@ -222,7 +224,7 @@ def test_too_many_errors_turn_every_answer_into_a_reason(tmp_path: Path) -> None
         (["--reward", "math", "--workers", "0"], "serve: workers: Input should be greater than or equal to 1, not 0"),
     ],
 )
-def test_wrong_words_are_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+def test_wrong_options_are_a_one_line_error(words: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "twice.jsonl").write_text('{"id": 7, "answer": "1"}\n{"id": "7", "answer": "2"}\n')
     command = [sys.executable, "-m", "rewards", "serve", "--port", "0", *words]
     environ = {**os.environ, "PYTHONPATH": str(REPO)}
@@ -232,7 +234,7 @@ def test_wrong_words_are_one_line(words: list[str], message: str, tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
-def test_a_port_in_use_is_one_line() -> None:
+def test_a_port_in_use_is_a_one_line_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         command = [sys.executable, "-m", "rewards", "serve", "--reward", "math", "--port", str(taken.getsockname()[1])]
         done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=60)
@@ -243,7 +245,7 @@ def test_a_port_in_use_is_one_line() -> None:
 # Transcripts, without a process.
 
 
-def test_one_prompt_with_two_golds_is_refused() -> None:
+def test_a_prompt_with_two_golds_is_rejected() -> None:
     with pytest.raises(RewardError, match="row 2 has the prompt of an earlier row but another reference answer"):
         Prompts([ROWS[0], {**ROWS[0], "answer": "5"}])
     assert len(Prompts([ROWS[0], ROWS[0]])) == 1
@@ -262,7 +264,7 @@ def test_prompts_of_several_turns() -> None:
 
 
 @given(st.sampled_from(list(CHATS.values())), st.text(max_size=40), st.booleans())
-def test_any_completion_comes_back_whole(marks: Any, completion: str, finished: bool) -> None:
+def test_any_completion_round_trips(marks: Any, completion: str, finished: bool) -> None:
     prompts = Prompts(ROWS)
     text = f"{marks.user}2+2?{marks.ends[0]}{marks.assistant}{completion}{marks.ends[0] if finished else ''}"
     row, rest = prompts.find(text)
@@ -271,7 +273,7 @@ def test_any_completion_comes_back_whole(marks: Any, completion: str, finished: 
 
 
 @pytest.mark.timeout(30)  # quadratic work would take minutes
-def test_a_transcript_of_marks_only_takes_no_time() -> None:
+def test_a_transcript_of_control_tokens_is_parsed_quickly() -> None:
     with pytest.raises(RewardError, match="no row has this prompt"):
         Prompts(ROWS).find("<|im_start|>user\n<|im_start|>assistant\n" * 200_000)
 

@@ -74,7 +74,7 @@ def status_lines(answer: str) -> list[str]:
         "empty",
     ],
 )
-def test_what_is_not_json_is_refused_in_one_line(server: Running, body: bytes) -> None:
+def test_invalid_json_is_rejected_in_one_line(server: Running, body: bytes) -> None:
     status, answer, _ = server.ask("/score", body)
     assert status == 400
     assert re.fullmatch("not JSON: .+", answer["error"])
@@ -92,7 +92,7 @@ def test_what_is_not_json_is_refused_in_one_line(server: Running, body: bytes) -
     ],
     ids=["TLS", "one word", "a large header", "a negative length", "two lengths", "a broken chunk"],
 )
-def test_what_is_not_http_is_refused_and_counted(server: Running, request_bytes: bytes) -> None:
+def test_invalid_http_is_rejected_and_counted(server: Running, request_bytes: bytes) -> None:
     before = server.metric('rewards_answers_total{status="400"}')
     answer = server.send(request_bytes)
     assert status_lines(answer) == ["400"]
@@ -101,7 +101,7 @@ def test_what_is_not_http_is_refused_and_counted(server: Running, request_bytes:
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/score"), ("PUT", "/score"), ("POST", "/health"), ("GET", "/x")])
-def test_wrong_methods_and_paths_name_the_right_ones(server: Running, method: str, path: str) -> None:
+def test_wrong_methods_and_paths_list_the_available_ones(server: Running, method: str, path: str) -> None:
     answer = httpx2.request(method, server.url + path, trust_env=False)
     assert answer.status_code in (404, 405)
     assert f"no {method} {path}: available: POST /get_reward" in answer.json()["error"]
@@ -135,7 +135,7 @@ def test_a_chunked_request_is_read(server: Running) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_of_64_mb_is_413_without_being_held(server: Running, chunked: bool) -> None:
+def test_a_body_over_the_limit_is_413_without_being_stored(server: Running, chunked: bool) -> None:
     def megabytes() -> Iterator[bytes]:
         for _ in range(64):
             yield b" " * (1 << 20)
@@ -158,7 +158,7 @@ def test_a_hundred_thousand_completions_are_413(server: Running) -> None:
         assert (status, answer["error"]) == (413, "100000 completions; send at most 100 in a request")
 
 
-def test_all_bodies_together_are_bounded(tmp_path: Path) -> None:
+def test_the_total_size_of_bodies_is_limited(tmp_path: Path) -> None:
     with serving(tmp_path, "--reward", "length", "--max-body-mb", "3", "--max-bodies-mb", "4") as running:
         half = post(b" " * (3 << 20))[:-100]
         with running.connect() as first:
@@ -206,7 +206,7 @@ def test_ids_are_unique_in_a_request(server: Running) -> None:
 # Slow and absent clients.
 
 
-def test_slow_clients_get_408_and_hold_up_nobody(server: Running) -> None:
+def test_slow_clients_get_408_and_do_not_delay_others(server: Running) -> None:
     head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
     starts = [b"", b"POST /sc", head, head + b"\r\n", head + b"\r\n{"]
     clients = [server.connect() for _ in range(8) for _ in starts]
@@ -225,7 +225,7 @@ def test_slow_clients_get_408_and_hold_up_nobody(server: Running) -> None:
         client.close()
 
 
-def test_a_client_that_takes_no_answer_is_dropped(tmp_path: Path) -> None:
+def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
     with serving(tmp_path, "--reward", "length", "--read-timeout", "1", "--max-completions", "100000") as running:
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -239,7 +239,7 @@ def test_a_client_that_takes_no_answer_is_dropped(tmp_path: Path) -> None:
         assert running.metric('rewards_answers_total{status="200"}') < 5  # not all three, and the metrics
 
 
-def test_a_client_gone_in_the_middle_costs_nothing(server: Running) -> None:
+def test_a_disconnecting_client_costs_nothing(server: Running) -> None:
     whole = post({"rows": [{}], "completions": ["sleep 0.5"]})
     for length in (10, len(whole) - 5, len(whole)):
         with server.connect() as client:
@@ -249,7 +249,7 @@ def test_a_client_gone_in_the_middle_costs_nothing(server: Running) -> None:
     assert server.score("four") == (200, [4.0])
 
 
-def test_a_waiting_request_whose_client_is_gone_is_never_graded(tmp_path: Path) -> None:
+def test_a_waiting_request_of_a_disconnected_client_is_not_graded(tmp_path: Path) -> None:
     with serving(tmp_path, *FAULTY, "--workers", "1", module="tests.fakes.faulty_reward") as running:
         with running.connect() as busy, running.connect() as waiting:
             busy.sendall(post({"rows": [{}], "completions": ["sleep 1"]}, "/score", "Connection: close"))
@@ -301,12 +301,12 @@ def test_a_reward_that_raises_is_500_and_counted(server: Running, completion: st
     assert server.score("fine") == (200, [4.0])
 
 
-def test_a_value_that_is_no_number_is_an_error(server: Running) -> None:
+def test_a_value_that_is_not_finite_is_an_error(server: Running) -> None:
     _, answer, _ = server.ask("/score", {"rows": [{}, {}], "completions": ["nan", "four"]})
     assert [(score["value"], score["outcome"]) for score in answer["scores"]] == [(0.0, "error"), (4.0, "scored")]
 
 
-def test_a_request_that_takes_too_long_is_504_and_its_place_comes_back(server: Running) -> None:
+def test_a_slow_request_is_504_and_frees_its_slot(server: Running) -> None:
     assert server.score("sleep 4") == (504, "no score in 3 s")
     with ThreadPoolExecutor(4) as clients:  # as many as there are workers, one of which is still asleep
         assert list(clients.map(server.score, ["four"] * 4)) == [(200, [4.0])] * 4
@@ -323,14 +323,14 @@ def test_two_hundred_clients_at_once_are_all_answered(server: Running) -> None:
     assert [job.result() for job in jobs] == [(200, [number + 1.0, 1.0]) for number in range(200)]
 
 
-def test_unusual_text_comes_through(server: Running) -> None:
+def test_unusual_text_is_preserved(server: Running) -> None:
     texts = ["\x00", "ééé", "\U0001f600", '"\\']
     assert server.score(*texts) == (200, [1.0, 3.0, 1.0, 2.0])
     lone_surrogate = b'{"rows": [{}], "completions": ["\\ud800"]}'
     assert server.ask("/score", lone_surrogate)[1]["scores"][0]["value"] == 1.0
 
 
-def test_sigterm_drops_half_requests_and_answers_whole_ones(tmp_path: Path) -> None:
+def test_sigterm_drops_incomplete_requests_and_answers_complete_ones(tmp_path: Path) -> None:
     with serving(tmp_path, *FAULTY, module="tests.fakes.faulty_reward") as running:
         half, idle, whole = running.connect(), running.connect(), running.connect()
         half.sendall(post({"rows": [{}], "completions": ["x"]})[:-3])

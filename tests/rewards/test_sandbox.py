@@ -1,4 +1,4 @@
-"""The sandbox as its users see it: what comes back, limits that a busy machine does not move, kills, forks."""
+"""The sandbox's interface: results, limits independent of load, kills, forks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def one(box: Sandbox, code: str, case: Case = Case(), limits: Limits = Limits())
     return program.runs[0]
 
 
-def test_what_comes_back(box: Sandbox) -> None:
+def test_results(box: Sandbox) -> None:
     ran = one(box, "import sys\nx = bytearray(40 << 20)\nprint(input())\nsys.exit(3)", Case(b"hello\n"))
     assert (ran.status, ran.message, ran.stdout) == ("exit", "exit code 3", b"hello\n")
     assert 0 < ran.cpu_s < 1
@@ -43,7 +43,7 @@ def test_what_comes_back(box: Sandbox) -> None:
     assert one(box, "import ctypes; ctypes.string_at(8)").status == "signal"
 
 
-def test_program_that_is_none(box: Sandbox) -> None:
+def test_invalid_programs(box: Sandbox) -> None:
     program = box.python("def f(:\n", [Case(), Case()])
     assert program.runs == []
     assert program.compile_error == "SyntaxError: invalid syntax (solution.py, line 1)"
@@ -73,8 +73,8 @@ def test_threads_get_their_own_results(box: Sandbox) -> None:
         assert list(pool.map(work, range(40))) == [[f"{n}-{i}\n".encode() for i in range(5)] for n in range(40)]
 
 
-def test_busy_machine_changes_no_score(box: Sandbox) -> None:
-    """0.3 s of work under a limit of 0.6 s, beside more loops than there are cores."""
+def test_load_changes_no_score(box: Sandbox) -> None:
+    """0.3 s of work with a limit of 0.6 s, next to more busy loops than cores."""
     code = "import time\nwhile time.process_time() < 0.3: pass\nprint('done')"
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
     try:
@@ -161,7 +161,7 @@ def test_memory_stays_flat(box: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("level", ["namespaces", "landlock"])
-def test_thread_that_started_it_may_end(level: Level) -> None:
+def test_the_starting_thread_may_end(level: Level) -> None:
     """The kernel sends a child's death signal when the thread that started it ends."""
     with ThreadPoolExecutor(1) as pool:
         box = pool.submit(Sandbox, level).result()
@@ -171,7 +171,7 @@ def test_thread_that_started_it_may_end(level: Level) -> None:
         assert processes(box)[0] == first
 
 
-def test_fork_of_the_host_makes_its_own(box: Sandbox) -> None:
+def test_a_forked_host_starts_its_own_processes(box: Sandbox) -> None:
     assert one(box, ECHO, Case(b"parent")).stdout == b"parent\n"
     pid = os.fork()
     if pid == 0:
@@ -201,7 +201,7 @@ def test_asyncio(box: Sandbox) -> None:
     assert [ran.stdout for ran in asyncio.run(main())] == [b"%d\n" % i for i in range(10)]
 
 
-def test_signals_and_alarms_of_the_host_are_left_alone(box: Sandbox) -> None:
+def test_signals_and_alarms_of_the_host_are_untouched(box: Sandbox) -> None:
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     signal.setitimer(signal.ITIMER_REAL, 100)
     try:
@@ -224,7 +224,7 @@ def test_lower_level_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_pat
         assert box.level == "landlock"
 
 
-def test_a_machine_without_isolation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_isolation_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RewardError, match="best: unknown isolation level"):
         Sandbox("best")  # type: ignore[arg-type]
     monkeypatch.setenv("PATH", "/nowhere")
@@ -242,7 +242,7 @@ def test_selfcheck() -> None:
 
 
 def test_the_attacks_of_the_probe_succeed_without_isolation(tmp_path: Path) -> None:
-    """Aimed at the victim instead of at this process."""
+    """Aimed at the victim process instead of this one."""
     with probe.world() as targets:
         program = tmp_path / "probe.py"
         program.write_text(probe.PROGRAM)
@@ -283,7 +283,7 @@ except OSError: pass
 """
 
 
-def test_temporary_files_are_a_programs_own_and_last_for_one_test() -> None:
+def test_temporary_files_are_private_and_last_for_one_test() -> None:
     with Sandbox("namespaces") as box:
         runs = box.python(WRITES, [Case(), Case()]).runs
         assert [ran.stdout for ran in runs] == [b"[]\na\nb'b'\nTrue\n"] * 2, runs
@@ -311,11 +311,11 @@ for name in ("pip", "setuptools", "pydantic", "yaml", "apt"):
 """
 
 
-def test_no_other_packages_of_the_machine(box: Sandbox) -> None:
+def test_other_packages_of_the_machine_are_not_readable(box: Sandbox) -> None:
     assert one(box, FIND_PACKAGES).stdout == b""
 
 
-def test_the_environment_of_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_for_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = envs.env_dir("sandbox")
     assert environment.packages() == os.path.realpath(folder / "lib" / "python3.11" / "site-packages")
     monkeypatch.setenv("POSTTRAIN_CACHE", str(tmp_path))

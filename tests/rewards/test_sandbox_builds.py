@@ -1,4 +1,4 @@
-"""Compilers and compiled programs in the sandbox: what they get, what they may not, compilers that are attacked."""
+"""Compilers and compiled programs in the sandbox: permitted and forbidden actions, attacks on compilers."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_compiler_bomb(box: Sandbox, name: str) -> None:
     assert box.build({"a.cpp": b"int main() {}"}, [GXX, "a.cpp"]).status == "ok"
 
 
-def test_build_of_nonsense(box: Sandbox) -> None:
+def test_invalid_builds(box: Sandbox) -> None:
     with pytest.raises(RewardError, match="no compiler '/bin/no-such'"):
         box.build({}, ["/bin/no-such"])
     with pytest.raises(RewardError, match=r"'\.\./x' is not a path inside"):
@@ -115,7 +115,7 @@ def test_a_build_reads_no_packages(box: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("flags", "allowed"), [(0, True), (0x4000 | 0x100, True), (0x10000000, False), (0x20000 | 0x4000000, False)]
 )
-def test_a_build_forks_but_makes_no_namespace(flags: int, allowed: bool) -> None:
+def test_a_build_may_fork_but_not_create_namespaces(flags: int, allowed: bool) -> None:
     """clone(2) under the filter of builds: plain, as vfork, with a user namespace, with mount and host-name ones."""
     program = f"""
 import ctypes, os

@@ -1,4 +1,4 @@
-"""C++ questions as code-mix has them, as calls where they convert and as source: golds pass, stubs and mutants do not.
+"""C++ questions of code skill-mix, converted to calls where possible: golds pass, stubs and mutants do not.
 
 Five questions are ours. The real ones are read where SKILL_MIX_QUESTIONS names their file, or where it lies beside
 the repository; a seeded sample of them runs always, all of them with `full`.
@@ -125,13 +125,13 @@ def programs(name: str, one: Question, count: int = 2) -> list[str]:
 
 
 def ends(code: str, suite: Suite) -> set[str]:
-    """How the tests end, or {"compile_error"}."""
+    """The tests' statuses, or {"compile_error"}."""
     graded = grade_program(code, suite, Terms(cpu_s=2.0, most_timeouts=2), shared())
     return {"compile_error"} if graded.compile_error is not None else {test.status for test in graded.tests}
 
 
 def check(name: str, record: Record) -> tuple[str, str]:
-    """(name, what is wrong), "" if nothing is."""
+    """(name, problem), "" if there is none."""
     one = as_question(name, record)
     source = read({"kind": "gtest", "source": record["unit_tests"]})
     suites = [source] if one.tests["kind"] == "gtest" else [source, read(one.tests)]

@@ -1,4 +1,4 @@
-"""Public faults of text metrics, each with its smallest case and what holds here."""
+"""Public bug reports about text metrics, each with a minimal case and the behaviour here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALIKE = {
 
 @pytest.mark.parametrize("text", ALIKE.values(), ids=ALIKE)
 @pytest.mark.parametrize("variant", ["nmt", "sacrebleu-effective"])
-def test_a_text_that_is_its_reference_scores_1_in_any_script(text: str, variant: str) -> None:
+def test_a_text_equal_to_its_reference_scores_1_in_any_script(text: str, variant: str) -> None:
     score = rewards.load("bleu", variant=variant).score({"references": [text]}, text)
     assert (score.value, score.outcome) == (pytest.approx(1.0), "scored")
 
@@ -25,7 +25,7 @@ def test_a_text_that_is_its_reference_scores_1_in_any_script(text: str, variant:
 @pytest.mark.parametrize(
     "text", [*ALIKE.values(), "Yes", "No", "A", "Both", "It can be either.", "не знаю", "你好，世界。"]
 )
-def test_every_reference_with_a_word_is_compared(name: str, text: str) -> None:
+def test_every_reference_with_words_is_compared(name: str, text: str) -> None:
     """evaluate #256, #465: rouge-score's tokens are a-z and 0-9, and another script scores 0. No stop word is a key."""
     reward, other = rewards.load(name), "Οι γάτες κοιμούνται"
     for references in ([text], [text, "!"]):
@@ -35,17 +35,17 @@ def test_every_reference_with_a_word_is_compared(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["rouge_l", "bleu_rouge_f1", "keywords"])
-def test_a_reference_of_marks_alone_is_no_error(name: str) -> None:
+def test_a_reference_of_punctuation_only_is_not_an_error(name: str) -> None:
     assert rewards.load(name).score({"references": ["🙂"]}, "Fine.").outcome == "scored"
 
 
-def test_keywords_by_f1_charge_every_word_beside_a_reference_of_stop_words() -> None:
+def test_keywords_f1_penalises_every_other_word_for_stop_word_references() -> None:
     reward = rewards.load("keywords", measure="f1")
     assert reward.score({"references": ["Yes."]}, "Yes").value == 1
     assert reward.score({"references": ["Yes."]}, "Yes, no, both").value == pytest.approx(1 / 2)  # precision 1/3
 
 
-def test_references_are_each_row_s_own_whatever_their_number() -> None:
+def test_references_belong_to_their_row() -> None:
     """sacrebleu #275, #272: [[a], [b], [c]] read as one row's three references."""
     rows = [{"references": ["a b c d"]}, {"references": ["w x y z", "e f g h"]}, {"references": ["i j k l"]}]
     values = [score.value for score in rewards.load("bleu").score_many(rows, ["a b c d", "a b c d", "a b c d"])]

@@ -1,4 +1,4 @@
-"""`length`, `repetition` and `language_mix`: values worked out by hand, and nothing that any text can break."""
+"""`length`, `repetition` and `language_mix`: values computed by hand, and robustness on any text."""
 
 from __future__ import annotations
 
@@ -82,16 +82,14 @@ def test_loops() -> None:
     st.text("ab", max_size=9), st.text("ab", min_size=1, max_size=12), st.integers(0, 90), st.text("ab", max_size=9),
     st.sampled_from(((5, 5), (1, 5), (2, 6), (8, 5))),
 )  # fmt: skip
-def test_loops_are_those_of_the_pattern(
-    before: str, unit: str, length: int, after: str, sizes: tuple[int, int]
-) -> None:
+def test_loops_match_the_pattern(before: str, unit: str, length: int, after: str, sizes: tuple[int, int]) -> None:
     text = before + (unit * 90)[:length] + after
     found = find_loop(text, *sizes)
     assert (found is None) == (re.search(rf"(.{{{sizes[0]},}}?)\1{{{sizes[1] - 1},}}", text) is None)
     assert found is None or (len(found) >= sizes[0] and found * sizes[1] in text)
 
 
-def test_loops_are_looked_for_in_little_time() -> None:
+def test_loop_search_is_fast() -> None:
     one, other = "a", "ab"
     while len(other) < 200_000:
         one, other = other, other + one  # Fibonacci's word: squares everywhere, no fifth power
@@ -113,7 +111,7 @@ def test_letters_of_other_scripts() -> None:
     assert score.details == {"foreign_share": pytest.approx(3 / 8), "foreign": "так"}
 
 
-def test_characters_that_min_o1_calls_valid() -> None:
+def test_min_o1_valid_characters() -> None:
     assert value("language_mix", "if x ≤ 3 ∧ y:\n\t~`|\\", kind="min_o1") == 0
     assert value("language_mix", "é中ab", kind="min_o1") == pytest.approx(-0.5)
 
@@ -126,7 +124,7 @@ def test_any_text_has_a_value(text: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["length", "repetition", "language_mix"])
-def test_what_is_no_text_is_an_error(name: str) -> None:
+def test_non_text_is_an_error(name: str) -> None:
     assert rewards.load(name).score({}, None).outcome == "error"  # type: ignore[arg-type]
 
 
@@ -137,7 +135,7 @@ class Steps(TextReward):
         return rewards.Score(float(sum(line[:1].isdigit() for line in text.splitlines())))
 
 
-def test_a_reward_of_ones_own_is_named_by_module_and_class() -> None:
+def test_a_custom_reward_is_named_by_module_and_class() -> None:
     mine = rewards.load(f"{__name__}:Steps", thinking="think")
     assert mine.score({}, "<think>1. no</think>1. a\n2. b").value == 2.0
     both = rewards.load("combine", parts=[{"reward": f"{__name__}:Steps", "weight": 0.5}, {"reward": "length"}])
@@ -159,7 +157,7 @@ def test_a_reward_of_ones_own_is_named_by_module_and_class() -> None:
         ("class Mine(Reward):\n    def __init__(self, scale):\n        pass\n", "declare parameters as fields"),
     ],
 )
-def test_a_reward_of_ones_own_that_fails_to_load_is_one_line(
+def test_a_custom_reward_that_fails_to_load_is_a_one_line_error(
     code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.py").write_text(f"from rewards.base import Reward\n{code}")

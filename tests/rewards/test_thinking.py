@@ -1,4 +1,4 @@
-"""Thinking formats: what is rendered is read back, and an answer never holds a word of a thought."""
+"""Thinking formats: rendered texts parse back, and an answer never contains text of a thought."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PIECES = st.sampled_from(
 )
 MARKED = st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=14).map("".join)
 FORMATS = st.sampled_from([*PRESETS.values(), *(thinking({"preset": name, "at": "first"}) for name in PRESETS)])
-# Marks that overlap themselves and others, prefixes of one another's neighbours: what a parser gets wrong.
+# Tags that overlap themselves and each other, which parsers often get wrong.
 NASTY = Thinking(open="a", close="bb", delimiter="cbc", end="dd", inner="", outer="")
 
 
 @given(FORMATS | st.just(NASTY), MARKED, MARKED)
 @example(NASTY, "b", "x")
 @example(PRESETS["think"], "", "4")
-def test_what_renders_reads_back(form: Thinking, thought: str, answer: str) -> None:
+def test_rendered_texts_parse_back(form: Thinking, thought: str, answer: str) -> None:
     try:
         text = form.render(thought, answer)
     except RewardError:
@@ -35,14 +35,14 @@ def test_what_renders_reads_back(form: Thinking, thought: str, answer: str) -> N
 
 
 @given(FORMATS, st.text(), st.text())
-def test_text_without_marks_always_renders(form: Thinking, thought: str, answer: str) -> None:
+def test_text_without_tags_always_renders(form: Thinking, thought: str, answer: str) -> None:
     assume(answer.strip() and thought.strip() and not any(mark in thought or mark in answer for mark in MARKS))
     thought = thought if form.close else ""
     assert form.parse(form.render(thought, answer)).problems == ()
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_mark_inside_either_part_is_refused(name: str) -> None:
+def test_a_tag_inside_either_part_is_rejected(name: str) -> None:
     form = PRESETS[name]
     for mark in form.tags:
         with pytest.raises(RewardError, match="contains the tag"):
@@ -57,12 +57,12 @@ def test_a_mark_inside_either_part_is_refused(name: str) -> None:
 
 
 @given(FORMATS | st.just(NASTY), MARKED)
-def test_the_fast_way_to_the_answer_agrees_with_parse(form: Thinking, text: str) -> None:
+def test_answer_of_agrees_with_parse(form: Thinking, text: str) -> None:
     assert form.answer_of(text) == form.parse(text).answer
 
 
 @given(FORMATS, st.lists(st.sampled_from(["T", "A"]), max_size=6), MARKED)
-def test_no_word_of_a_marked_thought_is_in_the_answer(form: Thinking, blocks: list[str], noise: str) -> None:
+def test_no_text_of_a_tagged_thought_is_in_the_answer(form: Thinking, blocks: list[str], noise: str) -> None:
     assume(form.close and not any(mark in noise for mark in MARKS))
     secret = "SECRET"
     text = "".join(f"{form.open}{noise}{secret}{noise}{form.close}" if b == "T" else f"{noise}A" for b in blocks)
@@ -73,7 +73,7 @@ def test_no_word_of_a_marked_thought_is_in_the_answer(form: Thinking, blocks: li
 
 
 @given(MARKED)
-def test_no_problem_means_that_the_same_text_is_rendered_but_for_white_space(text: str) -> None:
+def test_texts_without_problems_render_back_up_to_white_space(text: str) -> None:
     for form in PRESETS.values():
         thought, answer, problems = form.parse(text)
         if not problems:
@@ -115,17 +115,17 @@ def test_no_problem_means_that_the_same_text_is_rendered_but_for_white_space(tex
         ("none", "<think>a</think>b", Parsed("", "<think>a</think>b", ())),
     ],
 )
-def test_departures_are_named(name: str, text: str, parsed: Parsed) -> None:
+def test_violations_are_named(name: str, text: str, parsed: Parsed) -> None:
     assert thinking(name).parse(text) == parsed
 
 
-def test_sky_t1_reads_as_it_was_published() -> None:
+def test_sky_t1_parses_published_rows() -> None:
     text = "<|begin_of_thought|>\n\nOkay\n\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\n4\n\n<|end_of_solution|>"
     assert PRESETS["sky_t1"].parse(text) == Parsed("Okay", "4", ())
     assert PRESETS["sky_t1"].render("Okay", "4") == text
 
 
-def test_first_or_last_delimiter_is_a_choice() -> None:
+def test_first_or_last_delimiter_is_configurable() -> None:
     text = "a</think>b</think>c"
     assert thinking({"preset": "think", "at": "first"}).answer_of(text) == "b</think>c"
     assert thinking({"preset": "think", "at": "last"}).answer_of(text) == "c"
@@ -137,15 +137,13 @@ def test_first_or_last_delimiter_is_a_choice() -> None:
     [("zero", "<think>a</think>\n<response>REAL</response>"), ("zero_nothink", "<response>REAL</response>")],
 )
 @pytest.mark.parametrize("invented", ["<think>b</think>\n<response>FAKE</response>", "<think>b</think>"])
-def test_a_question_that_a_zero_model_invents_has_no_part_in_its_answer(
-    name: str, completion: str, invented: str
-) -> None:
+def test_a_follow_up_question_of_a_zero_model_is_not_in_its_answer(name: str, completion: str, invented: str) -> None:
     form = thinking(name)
     assert form.answer_of(f"{completion}\n<query>\nmade up\n</query>\n{invented}") == "REAL"
     assert "text_after" in form.parse(f"{completion}\n<query>\nmade up\n</query>\n{invented}").problems
 
 
-def test_strict_gives_the_chosen_text_for_malformed_ones() -> None:
+def test_strict_replaces_malformed_answers() -> None:
     strict = thinking({"preset": "zero", "strict": True, "malformed": "[NULL]"})
     assert strict.answer_of("<think>a</think><response>b</response>") == "b"
     assert strict.answer_of("<think>a</think><response>b") == "[NULL]"
@@ -162,7 +160,7 @@ def test_the_answer_is_what_follows_the_last_thought(text: str) -> None:
     assert thinking("none").answer_of(text) == text.strip()
 
 
-def test_a_prefilled_mark_stands_in_the_prompt_only() -> None:
+def test_a_prefilled_tag_is_only_in_the_prompt() -> None:
     form = thinking("think_prefilled")
     assert form.prefill == "<think>\n"
     assert form.prefill + form.render("a", "b") == thinking("think").render("a", "b")
@@ -184,7 +182,7 @@ def test_a_prefilled_mark_stands_in_the_prompt_only() -> None:
         ('{"close": ', "is not JSON"),
     ],
 )
-def test_a_wrong_format_is_one_line(given_format: object, message: str) -> None:
+def test_a_wrong_format_is_a_one_line_error(given_format: object, message: str) -> None:
     with pytest.raises(RewardError, match=message) as caught:
         thinking(given_format)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)

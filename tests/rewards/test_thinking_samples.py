@@ -1,4 +1,4 @@
-"""Completions of reasoning models as their templates write them, whole and broken: what the reward model reads."""
+"""Completions of reasoning models in their templates' formats, complete and broken: the reward model's input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""verl's custom reward function: its keywords in, one flat dict of the same keys out; groups, aborts, no blocking."""
+"""verl's custom reward function: keyword arguments, one flat dict with fixed keys, groups, aborts, no blocking."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_rule_based_reward() -> None:
     assert asyncio.run(compute_score_async("src", WRONG, "4", {}, reward="math"))["score"] == 0.0
 
 
-def test_verl_finds_them_by_package_path_and_tells_sync_from_async() -> None:
+def test_verl_loads_sync_and_async_functions_by_path() -> None:
     module = __import__("importlib").import_module("pkg://rewards.serving.verl".removeprefix("pkg://"))
     assert not inspect.iscoroutinefunction(module.compute_score)
     assert inspect.iscoroutinefunction(module.compute_score_async)
@@ -63,7 +63,7 @@ def test_verl_finds_them_by_package_path_and_tells_sync_from_async() -> None:
     assert results["score"] == 1.0
 
 
-def test_every_sample_has_the_same_keys_whatever_became_of_it() -> None:
+def test_every_sample_has_the_same_keys_for_every_outcome() -> None:
     texts = [r"<think>a</think>\boxed{4}", "no format", r"<think>a</think>no box"]
     results = [sync(text, **GATED) for text in texts] + [sync(texts[0], truth=None, **GATED)]
     assert len({tuple(sample) for sample in results}) == 1  # verl reads the keys of a batch's first sample
@@ -82,7 +82,7 @@ def test_every_sample_has_the_same_keys_whatever_became_of_it() -> None:
 
 
 class Config(Mapping[str, Any]):
-    """As OmegaConf's DictConfig: a mapping that is no dict."""
+    """Like OmegaConf's DictConfig: a mapping that is not a dict."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self._values = values
@@ -131,7 +131,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ({"config": "/no/such.json"}, "No such file"),
     ],
 )
-def test_wrong_settings_are_one_line(given: dict[str, Any], message: str) -> None:
+def test_wrong_settings_are_a_one_line_error(given: dict[str, Any], message: str) -> None:
     with pytest.raises(RewardError, match=message) as caught:
         sync(RIGHT, **given)
     assert "\n" not in str(caught.value)
@@ -159,7 +159,7 @@ def test_ground_truth_is_the_gold_that_the_reward_needs() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["error", "timeout"])
-def test_a_run_ends_when_too_much_cannot_be_graded(outcome: str) -> None:
+def test_a_run_ends_after_too_many_failures(outcome: str) -> None:
     def fault(body: dict[str, Any]) -> Slow | Status:
         return Slow(5) if outcome == "timeout" else Status(400)
 
@@ -171,14 +171,14 @@ def test_a_run_ends_when_too_much_cannot_be_graded(outcome: str) -> None:
             repeat(60, "x", info={"prompt": PROMPT}, **given)
 
 
-def test_a_late_failure_is_not_hidden_by_a_good_start() -> None:
+def test_late_failures_are_not_hidden_by_early_successes() -> None:
     given: dict[str, Any] = {"reward": "math", "window": 100}
     repeat(2000, RIGHT, **given)
     with pytest.raises(TooManyFailures, match="3 of 100"):
         repeat(10, RIGHT, truth=None, **given)
 
 
-def test_the_event_loop_never_waits_and_many_are_graded_at_once() -> None:
+def test_the_event_loop_is_not_blocked_by_concurrent_grading() -> None:
     async def main(url: str) -> tuple[list[dict[str, Any]], int]:
         given = {"reward": "model", "params": {"url": url}}
         jobs = [
@@ -198,7 +198,7 @@ def test_the_event_loop_never_waits_and_many_are_graded_at_once() -> None:
         assert ticks > 10
 
 
-def test_the_event_loop_does_not_wait_while_the_reward_is_made(tmp_path: Path) -> None:
+def test_the_event_loop_is_not_blocked_by_building_the_reward(tmp_path: Path) -> None:
     settings, both_asked = tmp_path / "reward.json", threading.Event()
     os.mkfifo(settings)
 
@@ -225,7 +225,7 @@ def group_kwargs(url: str, **more: Any) -> dict[str, Any]:
     return {"reward": "combine", "params": {"parts": [part]}, **more}
 
 
-def test_siblings_are_scored_together_when_the_last_is_there() -> None:
+def test_a_group_is_scored_when_complete() -> None:
     async def main(url: str) -> list[dict[str, Any]]:
         given = group_kwargs(url, group_size=3)
 
@@ -252,7 +252,7 @@ def test_validation_samples_are_scored_alone() -> None:
         assert asyncio.run(main(server.url))["score"] == 0.0  # alone: its own mean
 
 
-def test_a_group_that_never_fills_is_an_error_that_says_why() -> None:
+def test_an_incomplete_group_is_an_error_with_a_reason() -> None:
     async def main(url: str) -> list[dict[str, Any]]:
         given = group_kwargs(url, group_size=3, group_wait=0.1)
         return await asyncio.gather(
@@ -278,7 +278,7 @@ def test_a_sample_without_a_group_is_an_error_at_once() -> None:
         asyncio.run(many())
 
 
-def test_a_grouped_reward_refuses_to_be_asked_one_by_one() -> None:
+def test_a_grouped_reward_rejects_the_sync_function() -> None:
     with RewardServer() as server:
         with pytest.raises(RewardError, match="use compute_score_async"):
             sync("x", **group_kwargs(server.url))
@@ -286,12 +286,12 @@ def test_a_grouped_reward_refuses_to_be_asked_one_by_one() -> None:
             asyncio.run(compute_score_async("s", "x", None, {}, **group_kwargs(server.url)))
 
 
-def test_a_reward_model_that_is_not_there_ends_the_run_at_once() -> None:
+def test_a_missing_reward_model_ends_the_run_at_once() -> None:
     with pytest.raises(RewardError, match=r"127.0.0.1:9 is not ready"):
         sync("x", info={"prompt": PROMPT}, reward="model", params={"url": "http://127.0.0.1:9", "retries": 0})
 
 
-def test_verls_router_is_where_the_reward_model_is() -> None:
+def test_verls_router_is_the_reward_model_server() -> None:
     with RewardServer() as server:
         address = {"reward_router_address": server.url.removeprefix("http://"), "reward_model_tokenizer": object()}
         info = {"prompt": PROMPT}

@@ -1,4 +1,4 @@
-"""A reward that raises, hangs or gives no number: an outcome that is counted, and a run that ends, inside verl."""
+"""A reward in verl that raises, hangs or returns no number: a counted outcome, and the end of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RELEASE = threading.Event()
 
 
 class Faulty(Reward):
-    """Does what no reward should, to completions that say "bad"."""
+    """Misbehaves on completions that contain "bad"."""
 
     fault: Literal["raise", "settings", "exit", "hang", "nan", "inf", "type"] = "raise"
 
@@ -76,7 +76,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 
 @pytest.mark.parametrize("fault", ["raise", "type", "nan", "inf"])
-def test_a_fault_is_an_error_with_a_finite_score(ask: Ask, fault: str) -> None:
+def test_an_exception_is_an_error_with_a_finite_score(ask: Ask, fault: str) -> None:
     results = ask("bad", params={"fault": fault})
     assert (results["score"], results["outcome"], results["is_error"]) == (0.0, "error", 1.0)
     assert ask("good", params={"fault": fault})["outcome"] == "scored"
@@ -94,7 +94,7 @@ def test_a_hang_is_a_timeout(ask: Ask) -> None:
         ("nan", r"of 50 scores are 'error' .*; the last: the value of the reward is nan"),
     ],
 )
-def test_too_many_end_the_run_with_one_line_that_says_why(ask: Ask, fault: str, message: str) -> None:
+def test_too_many_errors_end_the_run_with_a_one_line_reason(ask: Ask, fault: str, message: str) -> None:
     def repeat(times: int) -> None:
         for _ in range(times):
             ask("bad", params={"fault": fault})
@@ -115,7 +115,7 @@ def test_many_hangs_end_the_run() -> None:
 
 
 @pytest.mark.parametrize(("fault", "error"), [("settings", RewardError), ("exit", SystemExit)])
-def test_what_is_no_fault_of_a_sample_ends_the_run_at_once(fault: str, error: type[BaseException]) -> None:
+def test_errors_not_caused_by_a_sample_end_the_run_at_once(fault: str, error: type[BaseException]) -> None:
     with pytest.raises(error):
         compute_score("s", "bad", None, {}, reward="faulty", params={"fault": fault})
 
@@ -128,7 +128,7 @@ def test_the_traceback_is_printed_once(capsys: pytest.CaptureFixture[str]) -> No
     assert 'raise KeyError("no such column")' in printed
 
 
-def test_a_part_without_a_number_is_an_error_of_the_whole() -> None:
+def test_a_part_with_a_non_finite_value_is_an_error_of_the_result() -> None:
     parts = [{"reward": "format"}, {"reward": "faulty", "params": {"fault": "nan"}}]
     given = {"reward": "combine", "params": {"parts": parts, "mode": "gate", "clip": [0, 1]}}
     assert compute_score("s", "bad", None, {}, **given)["outcome"] == "bad_format"  # never computed

@@ -1,4 +1,4 @@
-"""verl's validation is graded by each benchmark's own reward, with one set of keys; training is not touched by it."""
+"""verl's validation is graded by each benchmark's own reward, with one set of keys; training is unaffected."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
         ("ifshape", "<think>a</think>b", "x"),
     ],
 )
-def test_a_benchmark_is_graded_as_it_is_afterwards(ask: Ask, source: str, text: str, gold: str) -> None:
+def test_validation_grades_like_the_evaluation(ask: Ask, source: str, text: str, gold: str) -> None:
     results = ask(
         source, text, gold, {"split": "validation", "index": 1, "row": json.dumps({"id": "q", "answer": gold})}
     )
@@ -70,7 +70,7 @@ def test_one_batch_of_many_benchmarks_has_one_set_of_keys(ask: Ask) -> None:
     assert {type(sample["acc"]) for sample in results} == {float}
 
 
-def test_training_samples_are_not_validated(ask: Ask) -> None:
+def test_training_samples_use_the_training_reward(ask: Ask) -> None:
     row = json.dumps({"id": "q", "answer": "4", "split": "test"})  # the row's own split is its dataset's
     results = ask("aime", r"\boxed{4}", "4", {"split": "train", "index": 1, "row": row})
     assert (results["acc"], results["part_math"], results["part_length"]) == (1.0, 1.0, 1.0)
@@ -100,7 +100,7 @@ def test_an_unknown_benchmark_ends_the_run(ask: Ask) -> None:
         (["aime"], "validation: Input should be a valid dictionary"),
     ],
 )
-def test_wrong_benchmarks_are_one_line(validation: Any, message: str) -> None:
+def test_wrong_benchmarks_are_a_one_line_error(validation: Any, message: str) -> None:
     with pytest.raises(RewardError, match=message) as caught:
         compute_score("s", "x", "4", {}, reward="math", validation=validation)
     assert "\n" not in str(caught.value)
