@@ -1,4 +1,4 @@
-"""The steps of this family, by kind."""
+"""Steps of the long_cot family."""
 
 STEPS = {
     "chat_prompts": "data_prep.families.long_cot.prompts:ChatPrompts",

@@ -1,3 +1,3 @@
-"""Steps of the mini world."""
+"""Steps of the mini family."""
 
 STEPS = {"curriculum": "data_prep.families.mini.curriculum:Curriculum"}
