@@ -1,10 +1,10 @@
-"""The launcher's command line; every make target is thin over it.
+"""The launcher's command line, which the make targets call.
 
     python -m launchers <verb> <family>/<recipe> [--scale mini] [--set key=value]… [--out DIR] [--json]
 
 Verbs: list show check plan render data train eval run study report submit stage logs cancel sweep status schema.
-Mistakes are one line each and exit status 2, failures of a run one line and exit status 1; there is no traceback for
-either.
+User errors are printed one per line, with exit status 2; a failed run prints one line, with exit status 1. Neither
+prints a traceback.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ Scale = Annotated[str | None, typer.Option("--scale", help="overlay: mini runs o
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. train.learning_rate=2e-5; repeatable")]
 Out = Annotated[Path, typer.Option("--out", help="where run directories go")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="a new run, even where the same one is finished or half done")]
-To = Annotated[str | None, typer.Option("--to", metavar="STEP", help="up to this step, and print its first rows")]
-Target = Annotated[Literal["slurm", "skypilot"], typer.Option("--target", help="skypilot: its task file, too")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="start a new run even if the same one exists")]
+To = Annotated[str | None, typer.Option("--to", metavar="STEP", help="stop after this step, and print its first rows")]
+Target = Annotated[Literal["slurm", "skypilot"], typer.Option("--target", help="skypilot: also write its task file")]
 FromMake = Annotated[bool, typer.Option("--make-variables", hidden=True)]
 RUNS = REPO / "runs"
-WHICH_RUN = ": give one with RUN=, `make status` shows them"
+WHICH_RUN = ": set RUN=<dir> (`make status` lists the runs)"
 
 
 def overrides(scale: str | None, pairs: Sequence[str] | None, from_make: bool) -> Overrides:
-    """Options, with make's SCALE, MODEL, DATA, HARDWARE, SITE and SET (read from the environment, never by a shell)."""
+    """The overrides of the options and of make's SCALE, MODEL, DATA, HARDWARE, SITE and SET (environment variables)."""
     settings = compose.parse_settings(pairs or ())
     if from_make:
         scale = scale or os.environ.get("SCALE") or None
@@ -72,7 +72,7 @@ def make_words(variable: str) -> list[str]:
 
 
 def _absolute(key: str, text: str) -> str:
-    """A path given as an option, from here; the run may go on from elsewhere."""
+    """A path option made absolute: the run may be resumed from another directory."""
     named = key in ("model", "data", "from_run") and ("/" in text or "." in text)
     may_be_path = named or key.startswith("eval.paths.")
     return str(Path(text).absolute()) if may_be_path and "\0" not in text and Path(text).exists() else text
@@ -87,7 +87,7 @@ def _resolve(name: str, given: Overrides, trains: bool = True) -> Resolved:
         resolved = compose.resolve(name, given)
     except UserError as error:
         recipe_faults = error.faults
-        try:  # unknown keys need not hide what else is wrong
+        try:  # find other faults despite unknown keys
             resolved = compose.resolve(name, given, lenient=True)
         except UserError:
             raise error from None
@@ -101,9 +101,9 @@ def locate(
     name: str, given: Overrides, out: Path, fresh: bool = False, first: Literal["do", "refuse", "pass"] = "refuse",
     trains: bool = True,
 ) -> Run:  # fmt: skip
-    """The run of a recipe (to go on with or to make), or the run directory that `name` is.
+    """The run of a recipe, to resume or create, or the run in directory `name`.
 
-    `first`: what to do with a run that the recipe starts from and that is not done yet.
+    `first`: what to do if the recipe of `model_of` has not been trained.
     """
     from launchers.run import directory, upstream
 
@@ -113,14 +113,14 @@ def locate(
             (upstream.do_first if first == "do" else upstream.refuse_untrained)(resolved, out)
         return directory.locate(upstream.begun(resolved, out) if trains else resolved, out, fresh, trains)
     if given.scale or given.settings or fresh:
-        raise fail("a run directory is what it is: options go with a recipe's name", name)
+        raise fail("options cannot change an existing run: use them with a recipe's name", name)
     return directory.at(Path(name))
 
 
 def refuse_oversize(run: Run, parts: Sequence[str] = ()) -> None:
-    """Raises UserError where the estimate says that the training does not fit, unless ALLOW=oom is set.
+    """Raises UserError if by the estimate the training does not fit into memory, unless ALLOW=oom is set.
 
-    parts: what is to run here; what this machine lacks for them is reported in the same error.
+    parts: the parts to run on this machine; its faults for these are reported in the same error.
     """
     from launchers.checks import preflight
     from launchers.plan import estimate
@@ -136,17 +136,17 @@ def refuse_oversize(run: Run, parts: Sequence[str] = ()) -> None:
     raise UserError(fault)
 
 
-def answer(as_json: bool, value: Any, people: Callable[[], object]) -> None:
-    """Print a value as JSON, or let `people` print it."""
+def answer(as_json: bool, value: Any, print_text: Callable[[], object]) -> None:
+    """Print a value as JSON, or as text with `print_text`."""
     if as_json:
         print(json.dumps(value, indent=1, ensure_ascii=False))
     else:
-        people()
+        print_text()
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """All recipes, with what each claims."""
+    """List all recipes."""
     from launchers.recipe import catalogue
 
     rows = catalogue.catalogue()
@@ -155,7 +155,7 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def show(name: Name, scale: Scale = None, set_: Set = None, as_json: Json = False, from_make: FromMake = False) -> None:
-    """The resolved recipe, each value with the file and line it came from."""
+    """Show the resolved recipe, each value with its file and line."""
     from launchers.recipe import catalogue
 
     resolved = compose.resolve(name, overrides(scale, set_, from_make))
@@ -168,9 +168,9 @@ def check(
     name: Annotated[str | None, typer.Argument(metavar="[FAMILY/RECIPE]")] = None,
     scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
-    """Validate one recipe, the first rows of its data file, and its training rows where they are made; or all.
+    """Validate one recipe, the first rows of its data file, and its training rows if they exist; or all recipes.
 
-    On a site without a network also what is still to be staged for the run that would be submitted.
+    On a site without a network, also check that everything is staged.
     """
     from launchers import backends
     from launchers.plan import pipelines
@@ -211,7 +211,7 @@ def plan(
     name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
     fresh: Fresh = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
-    """What would be done: steps cached or to do, batch, optimiser steps, memory and time, exact command lines."""
+    """Show what would be done: cached and pending steps, batch, optimiser steps, memory, time, exact command lines."""
     from launchers.run import summary
 
     run = locate(name, overrides(scale, set_, from_make), out, fresh, first="pass")
@@ -224,7 +224,7 @@ def render(
     name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
     from_make: FromMake = False, target: Target = "slurm",
 ) -> None:  # fmt: skip
-    """Write the run directory: native configs and scripts. A run directory as argument is rendered again in place."""
+    """Write the run directory with native configs and scripts. An existing run directory is rendered again in place."""
     from launchers.render import write
     from launchers.run import directory
     from launchers.targets import skypilot
@@ -245,7 +245,7 @@ def _execute(
     run = locate(name, given, out, fresh, first="do" if "report" in parts and trains else "refuse", trains=trains)
     run = directory.pinned(run)
     if run.finished:
-        print(f"finished already; --fresh (make … FRESH=1) runs it again: {run.path}", file=sys.stderr)
+        print(f"already finished; --fresh (make … FRESH=1) starts a new run: {run.path}", file=sys.stderr)
     else:
         if "train" in parts:
             refuse_oversize(run, parts)
@@ -257,7 +257,7 @@ def _execute(
 
 
 def _print_headline(path: Path) -> None:
-    """The report's first sentences, and where the published numbers lie, for people."""
+    """Print the report's verdict, and whether the published results are within the intervals."""
     from launchers.report.results import Results
     from launchers.report.verdict import verdict, within
 
@@ -280,17 +280,17 @@ def _part(part: str, about: str) -> None:
     app.command(part)(command)
 
 
-_part("run", "The whole recipe: data, training, evaluation, report.")
-_part("train", "Only train, on data that have been made.")
+_part("run", "Run the whole recipe: data, training, evaluation, report.")
+_part("train", "Only train; the data must exist.")
 
 
 @app.command("eval")
 def evaluate(
     name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, fresh: Fresh = False,
-    model: Annotated[str | None, typer.Option("--model", help="evaluate this model as it is (make: MODEL=)")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="evaluate this model, untrained (make: MODEL=)")] = None,
     from_make: FromMake = False,
 ) -> None:  # fmt: skip
-    """Only evaluate: a trained run, or with --model any model on the recipe's benchmarks with its decoding."""
+    """Only evaluate: the trained model, or with --model any model with the recipe's benchmarks and sampling."""
     given = overrides(scale, set_, from_make)
     if model is not None:
         given = replace(given, settings=(*given.settings, ("model", _absolute("model", model), "--model")))
@@ -303,7 +303,7 @@ def data(
     name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
     fresh: Fresh = False, to: To = None, from_make: FromMake = False,
 ) -> None:  # fmt: skip
-    """Only make the training data, all of them or up to one of the pipeline's steps."""
+    """Only make the training data, all of it or up to one step of the pipeline."""
     from launchers.run import inspect
 
     given, option = overrides(scale, set_, from_make), "--to"
@@ -321,7 +321,7 @@ def tokens(
     name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
     fresh: Fresh = False, from_make: FromMake = False,
 ) -> None:  # fmt: skip
-    """The first training rows as the trainer sees them, by its own code: tokens with and without loss."""
+    """Show the first training rows as the trainer tokenises them: tokens with and without loss."""
     from launchers.run import tokens
 
     rows = tokens.inspect(locate(name, overrides(scale, set_, from_make), out, fresh))
@@ -333,12 +333,12 @@ def tokens(
 def study(
     family: Annotated[str, typer.Argument(metavar="FAMILY", help="a family with a study.yaml")],
     scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, from_make: FromMake = False,
-    seeds: Annotated[str | None, typer.Option("--seeds", help="in place of the study's own, e.g. 0,1,2")] = None,
-    only: Annotated[str | None, typer.Option("--only", help="these cells, and what they need: cell,cell")] = None,
-    on_slurm: Annotated[bool, typer.Option("--slurm", help="as jobs; otherwise here, one after another")] = False,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="override the study's seeds, e.g. 0,1,2")] = None,
+    only: Annotated[str | None, typer.Option("--only", help="only these cells and those they need: cell,cell")] = None,
+    on_slurm: Annotated[bool, typer.Option("--slurm", help="as Slurm jobs; default: here, one by one")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit lines and submit nothing")] = False,
 ) -> None:  # fmt: skip
-    """An experiment made of runs: every cell of recipes/FAMILY/study.yaml with every seed, and one report."""
+    """Run an experiment: every cell of recipes/FAMILY/study.yaml with every seed, and one report."""
     from launchers.study import jobs, spec
 
     given = overrides(scale, set_, from_make)
@@ -347,7 +347,7 @@ def study(
 
 
 def do_study(study: Study, out: Path, prepare: Callable[[Study, Path], Jobs] | None, dry: bool, as_json: bool) -> None:
-    """A study or a sweep: here, or with `prepare` on Slurm (`dry`: only its submit lines)."""
+    """Run a study or a sweep here, or with `prepare` on Slurm (`dry`: only print the submit lines)."""
     from launchers.study import jobs, run
 
     if prepare is None:
@@ -367,7 +367,7 @@ def status(
     name: Annotated[str | None, typer.Argument(metavar="[FAMILY/RECIPE]")] = None, out: Out = RUNS,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Runs: state, step, last heartbeat, job, logs."""
+    """List runs: state, step, last heartbeat, job, logs."""
     from launchers.run import status
 
     if out.exists() and not out.is_dir():
@@ -382,7 +382,7 @@ def status(
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's or a study's directory")], as_json: Json = False
 ) -> None:
-    """Write report.html of a run, or of a study."""
+    """Write report.html of a run or a study."""
     from launchers.report import page as reporting
     from launchers.run import collect
     from launchers.study import page as study_report
@@ -399,14 +399,14 @@ def report(
 
 @app.command(hidden=True)
 def schema(markdown: Annotated[bool, typer.Option("--markdown", help="as configs/README.md")] = False) -> None:
-    """The JSON schema of recipes, for configs/recipe.schema.json."""
+    """Print the JSON schema of recipes, for configs/recipe.schema.json."""
     from launchers.recipe import schema_docs
 
     answer(not markdown, schema_docs.json_schema(), lambda: print(schema_docs.markdown(), end=""))
 
 
 def main() -> None:
-    """Entry point: errors of the user's as lines, never as tracebacks."""
+    """Entry point: prints user errors as single lines without tracebacks."""
     try:
         app(standalone_mode=False)
     except typer.Exit as stop:
@@ -418,16 +418,16 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discard what would be flushed at exit
         sys.exit(141)
     except OSError as error:
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # of an unknown verb or option
+        if not hasattr(error, "format_message"):  # not an error about an unknown verb or option
             raise
         print(f"error: {error.format_message()} (python -m launchers --help)", file=sys.stderr)
         sys.exit(2)
 
 
-from launchers import cluster_cli as cluster_cli  # noqa: E402  # the verbs of clusters, which need what stands above
+from launchers import cluster_cli as cluster_cli  # noqa: E402  # registers the cluster verbs; imports names from above

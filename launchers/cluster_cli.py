@@ -37,7 +37,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit lines and submit nothing")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Render the run and hand it to Slurm: a job for each part, after those of the same run that are still there."""
+    """Render the run and submit it to Slurm: one job per part, after remaining jobs of the same run."""
     from launchers.checks import requirements
     from launchers.plan import estimate
     from launchers.plan.plan import PARTS
@@ -54,15 +54,15 @@ def submit(
         answer(as_json, plan, lambda: print("\n".join(lines)))
         return
     if run.finished:
-        raise fail("this run is finished: nothing to submit", str(run.path))
+        raise fail("this run is finished, nothing to submit", str(run.path))
     if status.is_locked(run.path):
-        raise fail("this run is being worked on by another process", str(run.path))
+        raise fail("another process is working on this run", str(run.path))
     if missing := requirements.faults(run.plan, PARTS):
         raise UserError(*missing)
     stage.check(run.plan)
     refuse_oversize(run)
     run = directory.pinned(run)
-    if run.plan.hardware.nodes > 1:  # ranks that download side by side need locks that a shared disk may not have
+    if run.plan.hardware.nodes > 1:  # parallel downloads by ranks need file locks, which shared disks may lack
         stage.fetch_models(run.plan)
     directory.prepare(run)
     jobs = submit.submit(run)
@@ -77,7 +77,7 @@ def stage(
     name: Name, scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False,
     from_make: FromMake = False,
 ) -> None:  # fmt: skip
-    """On a login node: fetch environments, models and rows for compute nodes without a network."""
+    """On a login node: download environments, models and rows for compute nodes without a network."""
     from launchers.run import directory, stage
 
     run = directory.pinned(locate(name, overrides(scale, set_, from_make), out))
@@ -99,16 +99,16 @@ def cancel(run: RunDir, as_json: Json = False) -> None:
     if not (run / "study.json").is_file():
         _require_run(run)
     jobs = submit.cancel(run)
-    text = f"cancelled {' '.join(jobs)}" if jobs else "Slurm has no job of this run"
+    text = f"cancelled {' '.join(jobs)}" if jobs else "Slurm has no jobs of this run"
     answer(as_json, {"run": str(run), "cancelled": jobs}, lambda: print(text))
 
 
 @app.command()
 def logs(
     run: RunDir, as_json: Json = False,
-    lines: Annotated[int, typer.Option("--lines", min=1, help="of each log")] = 20,
+    lines: Annotated[int, typer.Option("--lines", min=1, help="lines per log")] = 20,
 ) -> None:  # fmt: skip
-    """The ends of a run's newest logs, and the usual failures recognised in them with what to change."""
+    """Show the last lines of a run's newest logs, and recognised failures with their fixes."""
     from launchers.run import failures
 
     _require_run(run)
@@ -120,10 +120,10 @@ def logs(
 def sweep(
     name: Name, grid: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE,VALUE…")] = None,
     scale: Scale = None, set_: Set = None, out: Out = RUNS, as_json: Json = False, from_make: FromMake = False,
-    on_slurm: Annotated[bool, typer.Option("--slurm", help="as arrays; otherwise here, one after another")] = False,
+    on_slurm: Annotated[bool, typer.Option("--slurm", help="as Slurm arrays; default: here, one by one")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the submit lines and submit nothing")] = False,
 ) -> None:  # fmt: skip
-    """Every combination of the values, with every seed (seed=1,2,3), and one page that compares them."""
+    """Run every combination of the values, with every seed (seed=1,2,3), and compare them on one page."""
     from launchers.study import sweep
 
     given = overrides(scale, set_, from_make)

@@ -1,4 +1,4 @@
-"""One environment per backend, built from a pinned lock and reused while the lock stays the same.
+"""Python environments, one per backend, built from a lock file and reused until the lock changes.
 
     python3 -m launchers.envs core            # builds it if missing, prints its interpreter
     python3 -m launchers.envs vllm --device cpu
@@ -22,41 +22,41 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
 LOCKS = REPO / "configs" / "envs"
-TRACKERS = LOCKS / "trackers"  # packages that an environment gets when a recipe logs to a tracker that its lock lacks
-PYTHON = "3.11"  # the locks are resolved for it
+TRACKERS = LOCKS / "trackers"  # packages to add for a recipe that logs to a tracker which is not in the lock
+PYTHON = "3.11"  # the version that the locks are resolved for
 UV = "uv==0.13.8"
 
 
 class EnvError(Exception):
-    """An environment could not be built; the message is one line for the user."""
+    """An environment could not be built; the message is one line."""
 
 
 def cache_dir() -> Path:
-    """Where environments, downloads and step results live: POSTTRAIN_CACHE, or `.cache` in the repository."""
+    """The folder of environments, downloads and step results: POSTTRAIN_CACHE, or `.cache` in the repository."""
     return Path(os.environ.get("POSTTRAIN_CACHE") or REPO / ".cache").absolute()
 
 
 def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU (its driver's control node or its tool answers)."""
+    """Whether this machine has an NVIDIA GPU (a driver device node)."""
     return Path("/dev/nvidiactl").exists()
 
 
 def names() -> list[str]:
-    """The environments that have a lock."""
+    """All environments that have a lock."""
     return sorted({re.sub(r"-(cpu|cuda)$", "", lock.stem) for lock in LOCKS.glob("*.txt")})
 
 
 def lock_file(name: str, device: str | None = None) -> Path:
-    """The lock of environment `name` for "cpu" or "cuda" (None: what this machine has)."""
+    """The lock file of environment `name` for "cpu" or "cuda" (None: this machine's device)."""
     device = device or ("cuda" if has_gpu() else "cpu")
     for candidate in (LOCKS / f"{name}.txt", LOCKS / f"{name}-{device}.txt"):
         if candidate.exists():
             return candidate
-    raise EnvError(f"no environment {name!r} for {device} (there are: {', '.join(names())})")
+    raise EnvError(f"no environment {name!r} for {device} (known: {', '.join(names())})")
 
 
 def trackers(name: str, device: str | None = None) -> tuple[set[str], set[str]]:
-    """The experiment trackers that an environment has, and those that are added to it when they are asked for."""
+    """The experiment trackers in an environment's lock, and those that can be added to it."""
     known = {"mlflow": "mlflow-skinny", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"}
     layer = TRACKERS / f"{name}.txt"
     held, added = (
@@ -67,12 +67,12 @@ def trackers(name: str, device: str | None = None) -> tuple[set[str], set[str]]:
 
 
 def overlay(lock: Path) -> Path:
-    """Files that are copied into the environment after its packages (may not exist)."""
+    """The folder of files that are copied into the environment after its packages (may not exist)."""
     return LOCKS / "overlays" / lock.stem
 
 
 def env_dir(name: str, device: str | None = None) -> Path:
-    """The folder of this environment, keyed by everything that decides what is in it."""
+    """The environment's folder, named after the hash of everything that determines its contents."""
     lock = lock_file(name, device)
     digest = hashlib.sha256(PYTHON.encode())
     extra = overlay(lock)
@@ -82,17 +82,17 @@ def env_dir(name: str, device: str | None = None) -> Path:
 
 
 def interpreter(name: str, device: str | None = None) -> Path:
-    """Path of the environment's Python, whether it is built yet or not."""
+    """Path of the environment's Python; the environment need not be built."""
     return env_dir(name, device) / "bin" / "python"
 
 
 def is_built(name: str, device: str | None = None) -> bool:
-    """Whether the environment stands, whole."""
+    """Whether the environment is completely built."""
     return (env_dir(name, device) / ".complete").exists()
 
 
 def _find_links(environ: Mapping[str, str]) -> str:
-    """Find-links for uv: its own setting, else pip's (uv does not read pip's configuration)."""
+    """Find-links for uv: its own setting, else pip's, which uv does not read."""
     if links := environ.get("UV_FIND_LINKS") or environ.get("PIP_FIND_LINKS"):
         return ",".join(links.replace(",", " ").split())
     pip = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
@@ -103,7 +103,7 @@ def _find_links(environ: Mapping[str, str]) -> str:
 def _run(argv: list[str], environ: Mapping[str, str], doing: str) -> None:
     done = subprocess.run(argv, env=dict(environ), stdout=sys.stderr, check=False)
     if done.returncode:
-        raise EnvError(f"{doing} failed (exit {done.returncode}); the lines above say why")
+        raise EnvError(f"{doing} failed (exit {done.returncode}); see the lines above")
 
 
 def _uv(environ: Mapping[str, str]) -> str:
@@ -128,7 +128,7 @@ def _locked(name: str, folder: Path) -> Iterator[None]:
 
 
 def _environ(lock: Path, target: Path) -> tuple[dict[str, str], list[str]]:
-    """The environment variables and the options of uv that say where packages come from."""
+    """Environment variables and options of uv for package sources and output."""
     environ = {**os.environ, "VIRTUAL_ENV": str(target)}
     links = _find_links(environ)
     if links:
@@ -143,7 +143,7 @@ def _environ(lock: Path, target: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def add_trackers(name: str, device: str | None = None) -> None:
-    """Install the trackers of a built environment that its lock lacks, unless they are there."""
+    """Add the trackers that are not in its lock to a built environment, unless they are installed."""
     lock, layer, target = lock_file(name, device), TRACKERS / f"{name}.txt", env_dir(name, device)
     done = target / f".trackers-{hashlib.sha256(layer.read_bytes()).hexdigest()[:12]}"
     with _locked(lock.stem, target.parent):
@@ -156,9 +156,9 @@ def add_trackers(name: str, device: str | None = None) -> None:
 
 
 def ensure(name: str, device: str | None = None) -> Path:
-    """The environment's interpreter; builds the environment first if its lock has changed or it is missing.
+    """The environment's interpreter; builds the environment if it is missing or its lock has changed.
 
-    With core comes the environment of the programs that rewards run (`sandbox`).
+    For core, also builds `sandbox`, the environment of the programs that rewards run.
     """
     if name == "core":
         ensure("sandbox")
@@ -173,7 +173,7 @@ def _build(name: str, lock: Path, target: Path) -> None:
     print(f"building environment {lock.stem} from {lock.relative_to(REPO)}", file=sys.stderr)
     _run([uv, "venv", "--quiet", "--python", PYTHON, str(target)], environ, "uv venv")
     sync = [uv, "pip", "sync", str(lock), *options]
-    if name in ("sandbox", "ray"):  # whose programs cannot write bytecode; whose agents have 15 s to start
+    if name in ("sandbox", "ray"):  # sandboxed programs cannot write bytecode; Ray's agents must start within 15 s
         sync.append("--compile-bytecode")
     _run(sync, environ, f"uv pip sync {lock.name}")
     if (files := overlay(lock)).is_dir():
@@ -184,7 +184,7 @@ def _build(name: str, lock: Path, target: Path) -> None:
 
 
 def _once(target: Path, lock: str, build: Callable[[], object]) -> None:
-    """Build a folder unless it stands, whole: one process at a time, and what a killed one has left is removed."""
+    """Build a folder unless it is complete, under a lock; an incomplete one is removed first."""
     done = target / ".complete"
     if not done.exists():
         with _locked(lock, target.parent):
@@ -195,9 +195,9 @@ def _once(target: Path, lock: str, build: Callable[[], object]) -> None:
 
 
 def local_copy(python: Path) -> Path:
-    """The interpreter of the environment's copy on this node's own disk (POSTTRAIN_SCRATCH), made where it is missing.
+    """The interpreter of the environment's copy on this node's local disk (POSTTRAIN_SCRATCH), made if missing.
 
-    Thousands of processes that import from a shared file system keep each other waiting.
+    Imports by thousands of processes are slow on a shared file system.
     """
     scratch = os.environ.get("POSTTRAIN_SCRATCH")
     source = cache_dir() / "envs" / python.parent.parent.name
@@ -210,7 +210,7 @@ def local_copy(python: Path) -> Path:
 
 
 def _write_bytecode(python: Path, environ: Mapping[str, str]) -> None:
-    """Compile what the launcher imports, also for users who have turned bytecode off: it halves every start."""
+    """Compile the launcher's imports, also for users who disable bytecode: this halves start-up time."""
     writing = {**environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(REPO)}
     verbs = (
         "import launchers.cli, launchers.run.summary, launchers.recipe.catalogue, "
@@ -223,8 +223,8 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `python3 -m launchers.envs`."""
     parser = argparse.ArgumentParser(prog="launchers.envs", description=str(__doc__).splitlines()[0])
     parser.add_argument("name", help="environment: " + ", ".join(names()))
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: what this machine has")
-    parser.add_argument("--trackers", action="store_true", help="with the experiment trackers that its lock lacks")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: this machine's device")
+    parser.add_argument("--trackers", action="store_true", help="also install experiment trackers not in its lock")
     given = parser.parse_args(argv)
     try:
         python = ensure(given.name, given.device)

@@ -1,4 +1,4 @@
-"""What a user did wrong, in one line each: where, which key, what is the matter, what to do."""
+"""User errors, one line each: where, which key, what is wrong, what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fault:
-    """One mistake. `where` is file:line (or the option that said it), `key` the dotted key."""
+    """One mistake. `where` is file:line or the command-line option, `key` the dotted key."""
 
     where: str
     key: str
@@ -20,7 +20,7 @@ class Fault:
 
 
 class UserError(Exception):
-    """Mistakes of the user's, all that were found. Exit status 2, one line each, no traceback."""
+    """All mistakes found in the user's input. Exit status 2, one line each, no traceback."""
 
     status = 2
 
@@ -41,14 +41,14 @@ def fail(message: str, where: str = "", key: str = "") -> UserError:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` was probably meant to be, if any is near enough; GSM8K is gsm8k."""
+    """The known word closest to `word`, ignoring case; None if none is close."""
     words = {other.lower(): other for other in known}
     matches = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
     return words[matches[0]] if matches else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?`, or where nothing is near the list, its beginning if it is long."""
+    """`did you mean 'x'?`, or if nothing is close the known words (the first eight of a long list)."""
     words = sorted(known)
     if near := nearest(word, words):
         return f"did you mean {near!r}?"

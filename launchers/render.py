@@ -1,6 +1,6 @@
-"""Jinja with the two filters that keep values values: `yaml` for configs, `q` for shells.
+"""Jinja with two escaping filters: `yaml` for configs, `q` for shell words.
 
-Every value that a user can choose goes through one of them; undefined names are errors.
+Every user-supplied value must go through one of them. Undefined names are errors.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 def yaml_value(value: Any) -> str:
-    """A value as YAML flow text: JSON, which YAML 1.2 contains (numbers keep a form that YAML 1.1 reads too)."""
+    """A value as YAML: JSON is a subset of YAML 1.2; floats are written so that YAML 1.1 parsers read numbers too."""
     if isinstance(value, float):
         text = repr(value)
-        if "e" in text and "." not in text:  # YAML 1.1 takes 1e-05 for a word
+        if "e" in text and "." not in text:  # YAML 1.1 reads 1e-05 as a string
             text = text.replace("e", ".0e")
         return text
     return json.dumps(value, ensure_ascii=False)
 
 
 def shell_word(value: object) -> str:
-    """A value as one word of POSIX shell."""
+    """A value quoted as one POSIX shell word."""
     return shlex.quote(str(value))
 
 
 @lru_cache(maxsize=1)
 def environment() -> jinja2.Environment:
-    """Templates of shells and YAML; pages escape theirs in an overlay of it (launchers/report/page.py)."""
-    import jinja2  # only what renders pays for it
+    """The environment for shell and YAML templates; HTML pages use an escaping overlay (launchers/report/page.py)."""
+    import jinja2  # imported here: slow, and only rendering needs it
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(REPO / "templates"),
@@ -51,12 +51,12 @@ def environment() -> jinja2.Environment:
 
 
 def template(name: str) -> jinja2.Template:
-    """A template below templates/."""
+    """A template in templates/."""
     return environment().get_template(name)
 
 
 def write(path: Path, text: str, executable: bool = False) -> None:
-    """Write a file whole or not at all; an unchanged file is left alone."""
+    """Write a file atomically; an unchanged file is not touched."""
     if path.exists() and path.read_text() == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Trainers by name: a module here that ends with `BACKEND = <its class>()`, and a folder of templates of that name."""
+"""One module per trainer, ending with `BACKEND = <class>()`, with a folder of templates of the same name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from launchers.backends.base import Backend
 
 
 def load(name: str) -> Backend:
-    """The backend of a trainer; imported only when asked for."""
+    """Import and return the backend of a trainer."""
     backend: Backend = importlib.import_module(f"launchers.backends.{name}").BACKEND
     return backend

@@ -1,7 +1,7 @@
-"""What the launcher asks of a trainer: check a recipe, render its config, say how it is started and how it went.
+"""The interface of a trainer backend: check a recipe, render native configs, build commands, report progress.
 
-A backend never imports its trainer: it renders files, and the trainer runs in its own environment. A new
-trainer is one module here and a folder in templates/.
+A backend never imports its trainer, which runs in its own environment. A new trainer is one module here and a folder
+in templates/.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from launchers.recipe.schema import Recipe
 
 
 class InRun(str):
-    """A path below the run directory, written relative to it."""
+    """A path relative to the run directory."""
 
 
 class EnvPython(str):
-    """The interpreter of the environment of this name."""
+    """The Python interpreter of the named environment."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """One process: its arguments (str, InRun or EnvPython), what it is part of, what it changes in the environment."""
+    """One process: arguments (str, InRun or EnvPython), phase, label, environment variables."""
 
     argv: tuple[str, ...]
     phase: str
     label: str
     environ: tuple[tuple[str, str], ...] = ()
-    service: str = ""  # the recipe's reward_model or second_judge, where its server has to run beside
-    across: tuple[str, ...] = ()  # on several nodes: torchrun or ray, the nodes, and the GPUs of each (run/nodes.py)
+    service: str = ""  # reward_model or second_judge, if its server must run at the same time
+    across: tuple[str, ...] = ()  # on several nodes: torchrun or ray, number of nodes, GPUs per node (run/nodes.py)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The process that is started: the command, or what starts it on all nodes or beside the reward model."""
-        beside = (InRun(f"{self.service}.json"), EnvPython("vllm"), self.phase) if self.service else ()
-        if self.across:  # each node has a server of its own
-            return (EnvPython("core"), "-m", "launchers.run.nodes", *self.across, *beside, "--", *self.argv)
-        if beside:
-            return (EnvPython("core"), "-m", "launchers.run.service", *beside, "--", *self.argv)
+        """The full command line, with the wrapper that starts it on all nodes or with the reward model's server."""
+        server = (InRun(f"{self.service}.json"), EnvPython("vllm"), self.phase) if self.service else ()
+        if self.across:  # each node has its own server
+            return (EnvPython("core"), "-m", "launchers.run.nodes", *self.across, *server, "--", *self.argv)
+        if server:
+            return (EnvPython("core"), "-m", "launchers.run.service", *server, "--", *self.argv)
         return self.argv
 
 
 @dataclass(frozen=True)
 class Batch:
-    """How a global batch is made: micro × accumulation × world."""
+    """global_batch = micro × accumulation × world."""
 
     global_batch: int
     micro: int
@@ -60,35 +60,35 @@ class Batch:
 
 @dataclass(frozen=True)
 class Job:
-    """One training: the recipe (or a control's version of it), its folder below the run directory, its data."""
+    """One training: the recipe (or a control's version of it), its folder in the run directory, its data."""
 
     resolved: Resolved
     hardware: Hardware
     batch: Batch
     folder: str  # "" for the recipe itself, "controls/<name>" for a control
     dataset: Path  # the export step's folder
-    validation: Path | None = None  # the same of rows that training is validated on
-    in_place: bool = False  # whether the whole model is written into the trainer's own folder
+    validation: Path | None = None  # the export step's folder of the validation rows
+    in_place: bool = False  # whether the trainer writes the complete model into its own folder
 
     @property
     def label(self) -> str:
-        """The name that its evaluation goes by."""
+        """The label of its evaluation."""
         return Path(self.folder).name or "after"
 
     @property
     def output(self) -> InRun:
-        """Where the trainer writes."""
+        """The trainer's output folder."""
         return InRun(f"{self.folder}/train".removeprefix("/"))
 
     @property
     def model(self) -> InRun:
-        """The whole model that comes out: the trainer's folder, or where adapters and shards are merged."""
+        """The folder of the final model: the trainer's, or the one with merged adapters or shards."""
         return self.output if self.in_place else InRun(f"{self.output}/merged")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come, in steps; `facts` are the last step's numbers, for the events."""
+    """Steps done and planned; `facts` are the last step's metrics, for events.jsonl."""
 
     done: int
     planned: int
@@ -96,7 +96,7 @@ class Progress:
 
 
 def torchrun(env: str, job: Job, module: str) -> tuple[str, ...]:
-    """One process of `module` per GPU, which reads its rank among nodes from PET_… (run/nodes.py)."""
+    """Run one process of `module` per GPU; the node rank comes from PET_… variables (run/nodes.py)."""
     alone = ("--standalone",) if job.hardware.nodes == 1 else ()
     processes = str(max(1, job.hardware.gpus_per_node))
     return (
@@ -114,51 +114,51 @@ class Backend(ABC):
     format: str  # of the export step
     inspects: str  # the module that writes tokens.json of a training's folder (checks/tokens.py), in its environment
     pure_bf16 = False
-    """Whether bf16 training keeps weights, gradients and moments in bf16, without a master copy."""
+    """Whether bf16 training keeps weights, gradients and moments in bf16, without an fp32 master copy."""
     reference_beside = False
-    """Whether full training on pairs holds the reference model beside the trained one, in 2 bytes per weight."""
+    """Whether full preference training also keeps the reference model in GPU memory, at 2 bytes per weight."""
     held_out_loss = False
-    """Whether training outside of online RL measures its loss on rows that a pipeline holds out."""
+    """Whether SFT and DPO can compute the loss on rows that a pipeline holds out."""
     pair_logits_fp32 = False
-    """Whether training on pairs keeps logits in fp32, without a fused loss."""
+    """Whether preference training keeps logits in fp32, without a fused loss."""
     dequantises: tuple[str, ...] = ()
-    """Kinds of quantised weights that it turns into bf16 before it trains them."""
+    """Quantisation methods whose weights the trainer converts to bf16 before training."""
     template_key = ""
-    """The recipe's key that names another chat template, where it does not take the model's own."""
+    """The recipe key that selects another chat template, if the trainer does not use the model's own."""
 
     def in_place(self, recipe: Recipe) -> bool:
-        """Whether it writes a whole model into its own folder, and not into `merged` below it."""
+        """Whether it writes the complete model into its own folder instead of `merged` in it."""
         return False
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
-        """Parameters of the export step that writes its training files: conversations, or pairs of them."""
-        pairs = {"preference": True} if recipe.method == "dpo" else {}  # left out, the step keeps the hash it had
+        """Parameters of the export step that writes its training files."""
+        pairs = {"preference": True} if recipe.method == "dpo" else {}  # absent otherwise, so that step hashes stay
         return {"format": self.format, **pairs}
 
     @abstractmethod
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
-        """Faults that only this trainer's rules can find."""
+        """Trainer-specific faults of a recipe."""
 
     @abstractmethod
     def render(self, job: Job, run: Path) -> dict[str, str]:
-        """Native config files: path below the run directory to text."""
+        """Native config files: path in the run directory to text."""
 
     @abstractmethod
     def commands(self, job: Job) -> tuple[Command, ...]:
-        """The training process (phase "train"), and what has to follow it (phase "merge")."""
+        """The commands of phase "train" and, if needed, "merge"."""
 
     @abstractmethod
     def prepare(self, output: Path) -> None:
-        """Make a folder that may hold a killed run's remains fit to be resumed from."""
+        """Remove incomplete files of an interrupted run, so that training can resume from the folder."""
 
     def finished(self, output: Path) -> bool:
-        """Whether the training has ended and its result is whole: merging leaves a marker last."""
+        """Whether the training has finished and its model is complete: merging writes this marker last."""
         return (output / "merged" / "done.json").exists()
 
     @abstractmethod
     def progress(self, output: Path) -> Progress | None:
-        """Steps done and planned, None before there are any."""
+        """Steps done and planned; None before the first step."""
 
     def reason(self, log: str) -> str:
-        """The line of a failed run's log that tells a user what went wrong."""
+        """The line of a failed run's log that best explains the failure."""
         return shared.reason(log)

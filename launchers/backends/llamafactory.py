@@ -1,7 +1,7 @@
 """LlamaFactory: SFT and DPO (full and LoRA), one process on a laptop, torchrun with DeepSpeed or FSDP on GPUs.
 
-plugins/llamafactory/train.py starts the trainer (under torchrun on several GPUs) instead of its own command line, which
-splits paths at spaces.
+The trainer is started by plugins/llamafactory/train.py (under torchrun on several GPUs), because LlamaFactory's own
+command line splits paths at spaces.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from launchers.recipe.schema import Preference, Recipe
 from launchers.render import template
 
 _SHORT_NAMES = {"deepspeed": REPO / "configs" / "deepspeed", "fsdp_config": REPO / "configs" / "fsdp"}
-_BITSANDBYTES = re.compile(r"bnb|8bit|paged|lion|ademamix")  # optimizers of transformers that need it
+_BITSANDBYTES = re.compile(r"bnb|8bit|paged|lion|ademamix")  # optimizers of transformers that need bitsandbytes
 _SECRET = re.compile(r"(_token|_api_key|_secret|_webhook_url)$")
 
 
@@ -44,11 +44,11 @@ class LlamaFactory(Backend):
     template_key = "native.template"
 
     def in_place(self, recipe: Recipe) -> bool:
-        """Adapters are merged elsewhere."""
+        """True unless adapters have to be merged."""
         return not recipe.train.lora
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
-        """Keys of `native` against LlamaFactory's own, and what it would only notice after loading a model."""
+        """Check `native` keys, and errors that LlamaFactory would raise only after loading the model."""
         faults = []
         for key, value in resolved.recipe.native.items():
             if message := _native_fault(key, value):
@@ -75,7 +75,7 @@ class LlamaFactory(Backend):
         native = {key: value for key, value in recipe.native.items() if value is not None}
         native.setdefault("template", known_template(recipe.model, recipe.revision))
         if "fsdp_config" in native:
-            native.setdefault("fsdp", "full_shard auto_wrap")  # without it the config is ignored
+            native.setdefault("fsdp", "full_shard auto_wrap")  # otherwise fsdp_config is ignored
         for key, folder in _SHORT_NAMES.items():
             if isinstance(native.get(key), str):
                 source = folder / f"{native[key]}.json"
@@ -83,7 +83,7 @@ class LlamaFactory(Backend):
                 files[name] = source.read_text()
                 native[key] = str(run / name)
         data = job.dataset
-        if job.validation:  # LlamaFactory takes one folder's data sets
+        if job.validation:  # LlamaFactory reads all data sets from one folder
             parts = {"train": job.dataset, "validation": job.validation}
             pairs = recipe.method == "dpo"
             info = {part: entry(str(folder / f"{part}.jsonl"), pairs) for part, folder in parts.items()}
@@ -102,7 +102,7 @@ class LlamaFactory(Backend):
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
-        """One process, or one per GPU under torchrun, which DeepSpeed needs on one GPU too."""
+        """One process, or one per GPU under torchrun (DeepSpeed needs torchrun even on one GPU)."""
         python, module = EnvPython(self.env), "launchers.plugins.llamafactory.train"
         argv: tuple[str, ...] = (python, "-m", module, job.output)
         if job.hardware.world > 1 or job.resolved.recipe.native.get("deepspeed"):
@@ -114,9 +114,9 @@ class LlamaFactory(Backend):
         return (trained, Command(merging, "merge", job.label))
 
     def prepare(self, output: Path) -> None:
-        """Drop what a kill left half-written, so that LlamaFactory resumes from the last whole checkpoint.
+        """Remove incomplete files, so that LlamaFactory resumes from the last complete checkpoint.
 
-        A checkpoint is whole once its trainer_state.json parses: the trainer writes that file last.
+        A checkpoint is complete if its trainer_state.json parses: the trainer writes that file last.
         """
         merged = False
         for checkpoint in output.glob("checkpoint-*"):
@@ -124,32 +124,32 @@ class LlamaFactory(Backend):
                 merged = True
             else:
                 shutil.rmtree(checkpoint)
-        if not merged:  # nothing to resume from: weights in the folder itself would make LlamaFactory refuse to start
+        if not merged:  # no checkpoint: LlamaFactory does not start if the folder itself contains weights
             for pattern in ("*.safetensors", "*.bin", "*.index.json", "trainer_*", "adapter_*"):
                 for path in output.glob(pattern):
                     path.unlink()
 
     def finished(self, output: Path) -> bool:
-        """Whether the trainer wrote its last file."""
+        """Whether the trainer has written its last file."""
         return (output / "train_results.json").exists()
 
     def progress(self, output: Path) -> Progress | None:
-        """From trainer_state.json once the training has ended, else from the log."""
+        """Progress from trainer_state.json after training, else from the log."""
         if (state := read_json(output / "trainer_state.json")) is not None:
             return Progress(state["global_step"], state["max_steps"])
         last = next(backwards(output / "trainer_log.jsonl"), None)
         return Progress(last["current_steps"], last["total_steps"]) if last else None
 
     def reason(self, log: str) -> str:
-        """The last exception that is not torchrun's report about its child, or a line of our own."""
+        """As in the base class, with a hint for a missing column."""
         line = shared.reason(log)
         return f"{line} (a column that the data does not have)" if line.startswith("KeyError: ") else line
 
 
 def _environ(job: Job) -> tuple[tuple[str, str], ...]:
-    """What llamafactory-cli sets for memory, and for FSDP what makes transformers write the whole model.
+    """The memory settings of llamafactory-cli, and for FSDP the setting that makes transformers save the full model.
 
-    transformers passes no state_dict_type on to accelerate, whose default for FSDP2 is sharded; Trainer.save_model then
+    transformers does not pass state_dict_type to accelerate, whose FSDP2 default is sharded; Trainer.save_model then
     writes nothing.
     """
     if job.hardware.device == "cpu":
@@ -162,8 +162,8 @@ def _environ(job: Job) -> tuple[tuple[str, str], ...]:
 
 
 def known_template(model: str, revision: str | None = None) -> str | None:
-    """LlamaFactory's name of a model's chat template: by its own table of Hub ids, else as the model says it, else that
-    of another owner's model of the same name (unsloth/phi-4)."""
+    """LlamaFactory's name of a model's chat template: from its table of Hub ids, else from the model, else that of
+    another owner's model with the same name (unsloth/phi-4)."""
     named: dict[str, str] = known_keys("llamafactory")["template"]["models"]
     if own := named.get(model) or models.template(model, revision):
         return own
@@ -172,26 +172,26 @@ def known_template(model: str, revision: str | None = None) -> str | None:
 
 
 def _template_faults(resolved: Resolved) -> list[Fault]:
-    """A chat template that nothing names, or that is another family's than the Hub model's.
+    """A chat template that is unknown, or that belongs to another family than the Hub model.
 
-    Names within a family, and those of a local folder, are left to the comparison of tokens before a run. A local
-    model's own template that has no name, such as a zero model's, is parsed by LlamaFactory.
+    Differences within a family, and templates of local folders, are found by the comparison of tokens before a run. If
+    a local model's own template has no name, such as a zero model's, LlamaFactory parses it.
     """
     given: Any = resolved.recipe.native.get("template")
     model = resolved.recipe.model
     own = known_template(model, resolved.recipe.revision)
     if own is None and given is None and not (Path(model).is_dir() and models.own_template(model)):
-        message = f"missing: nothing says which chat template {model!r} has; name LlamaFactory's, e.g. qwen"
+        message = f"missing: the chat template of {model!r} is unknown; set LlamaFactory's name for it, e.g. qwen"
         return [resolved.fault("native.template", message)]
-    named = known_keys("llamafactory")["template"]["models"].values()  # less the general ones, such as chatml
+    named = known_keys("llamafactory")["template"]["models"].values()  # without generic ones such as chatml
     if own is None or given not in named or Path(model).is_dir() or _is_same_family(given, own):
         return []
-    message = f"{given!r} is not a chat template of {model!r}, which has {own!r}: leave native.template out"
+    message = f"{given!r} is not the chat template of {model!r}, which is {own!r}: remove native.template"
     return [resolved.fault("native.template", message)]
 
 
 def _is_same_family(first: str, second: str) -> bool:
-    """Whether two templates' names begin with the same word: qwen3_nothink and qwen, deepseekr1 and deepseek3."""
+    """Whether two template names begin with the same word: qwen3_nothink and qwen, deepseekr1 and deepseek3."""
     words = sorted(re.split(r"[^a-z]", name)[0] for name in (first, second))
     return words[1].startswith(words[0])
 
@@ -199,7 +199,7 @@ def _is_same_family(first: str, second: str) -> bool:
 def _native_fault(key: str, value: Any) -> str | None:
     known = known_keys("llamafactory")
     if _SECRET.search(key):
-        return "a secret is never written into a run: export it in the environment (HF_TOKEN, WANDB_API_KEY, …)"
+        return "secrets must not be in a recipe: set them in the environment (HF_TOKEN, WANDB_API_KEY, …)"
     if why := owned_fault("llamafactory", key):
         ignored = " (LlamaFactory would accept this key and ignore it in training)" if key == "max_length" else ""
         return f"{why}{ignored}"

@@ -1,4 +1,4 @@
-"""What the backends have in common: native keys and their types, JSON files, and the line of a log that tells most."""
+"""Code shared by the backends: checks of native keys, reading JSON files, finding the reason of a failure in a log."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def known_keys(trainer: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def owned(trainer: str) -> tuple[dict[str, str], dict[str, str]]:
-    """A trainer's keys to those of ours that decide them; and keys that cannot be set, with the reason."""
+    """A trainer's keys mapped to the recipe keys that set them; and keys that cannot be set, with the reason."""
     file = f"configs/native/{trainer}.owned.yaml"
     table = positions.load(REPO / file, file).plain()
     return table["owned"], table.get("fixed", {})
 
 
 def owned_fault(trainer: str, key: str) -> str | None:
-    """Why a trainer's own key, which we write, cannot be set in `native`."""
+    """Why a trainer's key cannot be set in `native`; None if it can."""
     ours, fixed = owned(trainer)
     if why := derived(key) or fixed.get(key):
         return f"cannot be set: {why}"
@@ -49,7 +49,7 @@ def owned_fault(trainer: str, key: str) -> str | None:
 
 
 def unknown(trainer: str, key: str, known: Iterable[str]) -> str:
-    """What to say of a key that a trainer does not have: our name for it, or the nearest of its own."""
+    """The message for a key that a trainer does not have, with our name for it or the nearest of its keys."""
     if ours := our_name(key):
         return f"{trainer} has no such key; here it is {ours}"
     near = nearest(key, known)
@@ -57,7 +57,7 @@ def unknown(trainer: str, key: str, known: Iterable[str]) -> str:
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested mappings; dotted keys may be written as such."""
+    """Dotted keys and values of nested mappings; keys may already be dotted."""
     for key, value in tree.items():
         if isinstance(value, dict) and value:
             yield from leaves(value, f"{prefix}{key}.")
@@ -66,7 +66,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def value_fault(value: Any, spec: Mapping[str, Any], trainer: str) -> str | None:
-    """Why a value is not what a key takes: {type, choices or items}. References (${…}) are the trainer's to resolve."""
+    """Why a value does not fit a key's spec {type, choices or items}. References (${…}) are left to the trainer."""
     if value is None or (isinstance(value, str) and value.startswith("${")):
         return None
     if isinstance(value, list) and "items" in spec:
@@ -76,21 +76,21 @@ def value_fault(value: Any, spec: Mapping[str, Any], trainer: str) -> str | None
     if choices and str(value) not in choices:
         return f"{value!r} is not one of {trainer}'s values; {did_you_mean(str(value), choices)}"
     if isinstance(value, float) and not math.isfinite(value):
-        return f"a finite number is expected, not {value!r}"
+        return f"must be a finite number, not {value!r}"
     expected = _TYPES.get(spec.get("type", "any"))
     if expected and (not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected)):
-        return f"{spec['type']} is expected, not {value!r}"
+        return f"must be {spec['type']}, not {value!r}"
     return None
 
 
 def origins(trainer: str, resolved: Resolved) -> dict[str, list[str]]:
-    """Each of the trainer's keys that we write, with our key and where its value was written."""
+    """Each native key that we write, with the recipe key and where that was written."""
     native = {key: f"native.{key}" for key, _ in leaves(resolved.recipe.native)}
     return {native_key: [ours, resolved.where(ours)] for native_key, ours in {**owned(trainer)[0], **native}.items()}
 
 
 def reason(log: str) -> str:
-    """The line that tells a user what went wrong: our own, else the last exception that is not about a child."""
+    """The line that explains a failure: our own error, else the last exception that is not a child process's report."""
     lines = [line for given in log.splitlines() if (line := _COLOUR.sub("", given).strip())]
     ours = [match[1] for line in lines if (match := _OURS.match(line))]
     if ours:
@@ -101,7 +101,7 @@ def reason(log: str) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """An object of a file, None where there is none or it is half-written."""
+    """The JSON object in a file; None if the file is missing or incomplete."""
     try:
         read = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -110,16 +110,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def backwards(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file that may be growing, the newest first."""
+    """The objects of a JSONL file that may still be growing, newest first."""
     for line in reversed(path.read_text().splitlines() if path.exists() else []):
         try:
             read = json.loads(line)
         except ValueError:
-            continue  # a line that is being written
+            continue  # an incomplete line
         if isinstance(read, dict):
             yield read
 
 
 def as_json(value: Any) -> str:
-    """A value as the text of a file."""
+    """A value as the text of a JSON file."""
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

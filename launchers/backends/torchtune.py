@@ -1,8 +1,8 @@
-"""torchtune: SFT and DPO, full and LoRA, by its stock recipes, on one device or several.
+"""torchtune: SFT and DPO, full and LoRA, with its stock recipes, on one device or several.
 
-A training's folder holds torchtune.yaml, native.json (the recipe's `native` keys, laid over it) and origins.json
-(torchtune's key to ours). plugins/torchtune/train.py takes it from there, in torchtune's environment. torchtune is no
-longer maintained: every recipe should also run with trainer llamafactory.
+A training's folder contains torchtune.yaml, native.json (the recipe's `native` keys, merged over it) and origins.json
+(torchtune's key to ours), which plugins/torchtune/train.py reads in torchtune's environment. torchtune is no longer
+maintained: every recipe should also run with trainer llamafactory.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from launchers.recipe.compose import Resolved
 from launchers.recipe.schema import Preference, Recipe
 from launchers.render import template
 
-_FREE = ("optimizer", "tokenizer")  # components that may be another's, with other arguments
+_FREE = ("optimizer", "tokenizer")  # components that may come from another library, with other arguments
 _NO_LOSS = ("ipo", "simpo", "orpo")
 
 
 def stock_recipe(recipe: Recipe, world: int) -> str:
-    """Which of torchtune's recipe files does it. Full DPO has none for one device: the distributed one, alone."""
+    """The torchtune recipe to run. Full DPO exists only as a distributed recipe, also used on one device."""
     size = "lora" if recipe.train.lora else "full"
     task = "dpo" if recipe.method == "dpo" else "finetune"
     many = world > 1 or (size, task) == ("full", "dpo")
@@ -54,7 +54,7 @@ class Torchtune(Backend):
     pure_bf16 = True
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
-        """What torchtune would refuse late, accept and ignore, or do otherwise than said."""
+        """Settings that torchtune would reject late, ignore, or interpret differently."""
         recipe, train = resolved.recipe, resolved.recipe.train
         kind = stock_recipe(recipe, hardware.world)
         faults = [
@@ -68,7 +68,7 @@ class Torchtune(Backend):
             faults.append(resolved.fault("model", str(problem)))
         else:
             if train.lora and model.tied and "lm_head" in train.lora.targets:
-                faults.append(resolved.fault("train.lora.targets", "its lm_head is its embedding: leave lm_head out"))
+                faults.append(resolved.fault("train.lora.targets", "lm_head is tied to the embedding: remove it"))
         try:
             if train.lora:
                 adapters(train.lora)
@@ -79,19 +79,21 @@ class Torchtune(Backend):
         if recipe.preference and recipe.preference.loss in _NO_LOSS:
             faults.append(
                 resolved.fault("preference.loss", f"torchtune has sigmoid and hinge, not {recipe.preference.loss}: "
-                               "take one of them, or trainer llamafactory")
+                               "use one of them, or trainer llamafactory")
             )  # fmt: skip
         if train.min_learning_rate_ratio and train.schedule != "cosine":
-            faults.append(resolved.fault("train.min_learning_rate_ratio", "is where a cosine ends: leave it out"))
+            faults.append(resolved.fault("train.min_learning_rate_ratio", "needs schedule cosine: remove it"))
         native = dict(leaves(recipe.native))
         if native.get("optimizer_in_bwd") and "optimizer_in_bwd" in known_keys("torchtune")["recipes"][kind]:
             if train.max_grad_norm:
-                faults.append(resolved.fault("native.optimizer_in_bwd", "cannot clip: set train.max_grad_norm to 0"))
+                faults.append(
+                    resolved.fault("native.optimizer_in_bwd", "cannot clip gradients: set train.max_grad_norm to 0")
+                )
             if train.global_batch != train.micro_batch * hardware.world:
                 faults.append(
                     resolved.fault(
                         "native.optimizer_in_bwd",
-                        f"cannot accumulate: make train.global_batch train.micro_batch × {hardware.world}",
+                        f"cannot accumulate gradients: set train.global_batch to train.micro_batch × {hardware.world}",
                     )
                 )
         can_offload = hardware.device == "cuda" and train.gradient_checkpointing
@@ -102,7 +104,7 @@ class Torchtune(Backend):
         return faults
 
     def render(self, job: Job, run: Path) -> dict[str, str]:
-        """torchtune.yaml, and what goes with it."""
+        """torchtune.yaml and the files described above."""
         resolved, recipe, folder = job.resolved, job.resolved.recipe, job.output
         kind = stock_recipe(recipe, job.hardware.world)
         model, known = model_of(recipe.model, recipe.revision), known_keys("torchtune")["recipes"][kind]
@@ -135,12 +137,12 @@ class Torchtune(Backend):
         return (Command(argv, "train", job.label, across=job.hardware.across("torchrun")),)
 
     def prepare(self, output: Path) -> None:
-        """Drop what a kill left half-written: a folder gets its name once it is whole."""
+        """Remove incomplete folders: a folder is renamed to its final name once it is complete."""
         for partial in (*output.glob("checkpoints/*.partial"), *output.glob("merged.partial")):
             shutil.rmtree(partial)
 
     def progress(self, output: Path) -> Progress | None:
-        """From the log; once the model is whole, from its marker."""
+        """Progress from the log, or from the marker of the finished model."""
         done = read_json(output / "merged" / "done.json")
         if done is not None:
             return Progress(done["step"], done["step"])
@@ -168,7 +170,7 @@ def _native_fault(kind: str, key: str, value: Any) -> str | None:
 
 
 def _argument_fault(component: str, key: str) -> str | None:
-    """An argument that none of the component's kinds takes; those of the very one are checked by its own signature."""
+    """Fault of an argument that no variant of the component accepts; the plugin checks the selected variant itself."""
     taken = known_keys("torchtune")["arguments"].get(component, [])
     name = key.split(".")[1]
     return None if name in taken else unknown(f"torchtune's {component}", name, taken)

@@ -1,4 +1,4 @@
-"""Which of torchtune's model builders a model is, with its sizes: from its config.json, or configs/models.yaml."""
+"""Maps a model to torchtune's model builder and its arguments, from its config.json or configs/models.yaml."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from launchers.recipe import models
 from launchers.recipe.schema import Lora
 
-# Hugging Face's names of the layers that adapters can be laid on, to torchtune's.
+# Hugging Face's names of the layers that can have adapters, to torchtune's.
 ATTENTION = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "o_proj": "output_proj"}
 MLP = ("gate_proj", "up_proj", "down_proj")
 OUTPUT = "lm_head"
@@ -20,7 +20,7 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """`component` below torchtune.models, its arguments (none for a builder of one model), torchtune's ModelType."""
+    """`component` in torchtune.models, its arguments (none for a builder of a fixed size), torchtune's ModelType."""
 
     component: str
     type: str
@@ -35,7 +35,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Adapters:
-    """Where torchtune lays adapters."""
+    """The layers to which torchtune adds adapters."""
 
     attention: tuple[str, ...]
     mlp: bool
@@ -43,14 +43,14 @@ class Adapters:
 
 
 def model_of(name: str, revision: str | None = None) -> Model:
-    """The model of a recipe, a local folder or a Hub id. Raises Unsupported."""
+    """torchtune's builder for a local folder or a Hub id. Raises Unsupported."""
     entry = models.known(name).get("torchtune")
     if entry is None and (folder := models.folder(name, revision)):
         return _from_config(models.read_config(folder))
     if entry is None:
         named = ", ".join(sorted(key for key, value in models.catalogue()["models"].items() if "torchtune" in value))
         raise Unsupported(
-            f"nothing says which of torchtune's builders {name!r} is: give a local folder, or add it to "
+            f"torchtune's builder for {name!r} is unknown: use a local folder, or add the model to "
             f"configs/models.yaml, which has {named}"
         )
     return Model(entry["builder"], entry["type"])
@@ -59,12 +59,12 @@ def model_of(name: str, revision: str | None = None) -> Model:
 def _from_config(config: dict[str, Any]) -> Model:
     kind = config.get("model_type")
     if kind not in ("qwen2", "llama"):
-        raise Unsupported(f"torchtune's builders here are for qwen2 and llama, not {kind!r}: take trainer llamafactory")
+        raise Unsupported(f"only qwen2 and llama are supported with torchtune, not {kind!r}: use trainer llamafactory")
     if missing := [key for key in (*sorted(models.SIZES), "rms_norm_eps") if config.get(key) is None]:
         raise Unsupported(f"its config.json has no {', '.join(missing)}")
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     if config.get("head_dim") not in (None, hidden // heads):
-        raise Unsupported(f"its head_dim {config['head_dim']} is not hidden_size / heads, as torchtune takes it to be")
+        raise Unsupported(f"its head_dim {config['head_dim']} is not hidden_size / heads, which torchtune assumes")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     scaling = rope.get("rope_type", rope.get("type", "default"))
     arguments = {
@@ -77,19 +77,19 @@ def _from_config(config: dict[str, Any]) -> Model:
     tied = bool(config.get("tie_word_embeddings"))
     if kind == "qwen2":
         if scaling != "default" or config.get("use_sliding_window"):
-            raise Unsupported("torchtune's qwen2 has neither scaled positions nor a sliding window")
+            raise Unsupported("torchtune's qwen2 supports neither RoPE scaling nor a sliding window")
         return Model("qwen2.qwen2", "QWEN2", tied, {**arguments, "tie_word_embeddings": tied})
     if tied or config.get("attention_bias") or config.get("mlp_bias"):
-        raise Unsupported("torchtune's llama3 has no biases and does not tie its embeddings: take trainer llamafactory")
+        raise Unsupported("torchtune's llama3 supports neither biases nor tied embeddings: use trainer llamafactory")
     if scaling == "llama3":
         return Model("llama3_1.llama3_1", "LLAMA3", False, {**arguments, "scale_factor": int(rope["factor"])})
     if scaling != "default":
-        raise Unsupported(f"torchtune's llama3 does not know positions scaled as {scaling!r}")
+        raise Unsupported(f"torchtune's llama3 does not support RoPE scaling {scaling!r}")
     return Model("llama3.llama3", "LLAMA3", False, arguments)
 
 
 def adapters(lora: Lora) -> Adapters:
-    """Where the recipe's adapters go. Raises Unsupported for layers that torchtune takes only together, or not."""
+    """The layers with adapters. Raises Unsupported for combinations that torchtune does not support."""
     if lora.targets == ["all"]:
         return Adapters(tuple(ATTENTION.values()), True, False)
     unknown = [name for name in lora.targets if name not in (*ATTENTION, *MLP, OUTPUT)]
@@ -97,8 +97,8 @@ def adapters(lora: Lora) -> Adapters:
         raise Unsupported(f"{', '.join(unknown)}: torchtune has {', '.join((*ATTENTION, *MLP, OUTPUT))}, or all")
     some = [name for name in MLP if name in lora.targets]
     if some and len(some) < len(MLP):
-        raise Unsupported(f"torchtune lays adapters on all of {', '.join(MLP)} or on none of them")
+        raise Unsupported(f"torchtune adds adapters to all of {', '.join(MLP)} or to none of them")
     attention = tuple(native_name for ours, native_name in ATTENTION.items() if ours in lora.targets)
     if not attention:
-        raise Unsupported(f"torchtune needs one of {', '.join(ATTENTION)} among them")
+        raise Unsupported(f"torchtune needs at least one of {', '.join(ATTENTION)}")
     return Adapters(attention, bool(some), OUTPUT in lora.targets)

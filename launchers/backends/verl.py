@@ -1,8 +1,8 @@
-"""verl: online RL (GRPO, PPO) with our rewards and our policy losses, on GPUs or, through our plugin, on a CPU.
+"""verl: online RL (GRPO, PPO) with our rewards and policy losses, on GPUs or, through our plugin, on a CPU.
 
-A training's folder holds verl.yaml (the production config), cpu.yaml and native.yaml (layers over it, where there is
-something to say), reward.json, stop.json, models.json (Hub revisions, for which verl has no keys) and origins.json
-(verl's key to ours). plugins/verl/train.py takes it from there, in verl's environment.
+A training's folder contains verl.yaml (the production config), cpu.yaml and native.yaml (merged over it, if present),
+reward.json, stop.json, models.json (Hub revisions, for which verl has no keys) and origins.json (verl's key to ours).
+plugins/verl/train.py reads them in verl's environment.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ AGGREGATION = {
     "ppo_clip": "token-mean", "clip_higher": "token-mean", "sequence_mean": "seq-mean-token-mean",
     "dr_grpo": "seq-mean-token-sum-norm", "gspo": "seq-mean-token-mean",
 }  # fmt: skip
-SERVED = ("model", "endpoint", "label", "max_tokens", "key_env")  # parameters that belong to one reward model
-CPUS_PER_GPU = 3  # that verl's placement groups reserve (single_controller/ray/base.py: max_colocate_count)
+SERVED = ("model", "endpoint", "label", "max_tokens", "key_env")  # parameters specific to one reward model
+CPUS_PER_GPU = 3  # reserved by verl's placement groups (single_controller/ray/base.py: max_colocate_count)
 
 
 class Verl(Backend):
@@ -55,12 +55,12 @@ class Verl(Backend):
     methods = ("grpo", "ppo")
 
     def export(self, recipe: Recipe) -> dict[str, Any]:
-        """Prompts with their golds, which only a reward model does without."""
+        """Prompts with reference answers; a reward model needs no reference answers."""
         golds = {"golds": False} if recipe.reward and recipe.reward.name == "model" else {}
         return {"format": self.format, **golds}
 
     def check(self, resolved: Resolved, hardware: Hardware) -> list[Fault]:
-        """What verl would refuse late, accept and ignore, or not do on these machines."""
+        """Settings that verl would reject late, ignore, or not support on this hardware."""
         recipe = resolved.recipe
         faults = [
             resolved.fault(f"native.{key}", message)
@@ -72,20 +72,20 @@ class Verl(Backend):
         train, engine, cpu = recipe.train, recipe.rollout.tensor_parallel, hardware.device == "cpu"
         gpus = max(1, hardware.gpus_per_node)
         needed = CPUS_PER_GPU * gpus + 1
-        span = f"{engine} does not divide {gpus} GPUs, those of a node: an engine does not span nodes"
-        cpus = f"a node has {hardware.cpus} CPUs, and verl's workers on its {gpus} GPUs take {needed}"
+        span = f"{engine} does not divide the {gpus} GPUs of a node: an engine cannot span nodes"
+        cpus = f"a node has {hardware.cpus} CPUs, but verl's workers on its {gpus} GPUs need {needed}"
         rules = (
-            (train.schedule == "linear", "train.schedule", "verl has constant and cosine"),
-            (train.lora and train.lora.dropout, "train.lora.dropout", "verl's adapters have none: set it to 0"),
-            (recipe.rollout.engine != "vllm" and not cpu, "rollout.engine", "is for CPUs: GPUs roll out with vllm"),
-            (cpu and train.precision == "fp16", "train.precision", "a CPU trains in fp32 (or bf16)"),
+            (train.schedule == "linear", "train.schedule", "verl supports constant and cosine"),
+            (train.lora and train.lora.dropout, "train.lora.dropout", "verl does not support it: set it to 0"),
+            (recipe.rollout.engine != "vllm" and not cpu, "rollout.engine", "is for CPUs only: use vllm on GPUs"),
+            (cpu and train.precision == "fp16", "train.precision", "use fp32 (or bf16) on a CPU"),
             (gpus % engine, "rollout.tensor_parallel", span),
             (hardware.nodes > 1 and hardware.cpus < needed, "hardware", cpus),
         )
         return faults + [resolved.fault(key, message) for broken, key, message in rules if broken]
 
     def render(self, job: Job, run: Path) -> dict[str, str]:
-        """The layers of verl's config, and the files that go with them."""
+        """The layers of verl's config and the other files described above."""
         resolved, folder = job.resolved, job.output
         recipe, cpu = resolved.recipe, job.hardware.device == "cpu"
         assert recipe.rollout
@@ -139,9 +139,9 @@ class Verl(Backend):
         return files
 
     def commands(self, job: Job) -> tuple[Command, ...]:
-        """One process checks, trains (Ray's below it, or on all nodes) and merges the checkpoint.
+        """One process checks, trains (with Ray workers, on all nodes) and merges the checkpoint.
 
-        With a second judge it merges in a second run, once the checkpoints have been compared.
+        With a second judge, merging is a separate command after the judge has scored the checkpoints.
         """
         environ = {"VERL_USE_EXTERNAL_MODULES": "launchers.plugins.verl", "RAY_USAGE_STATS_ENABLED": "0"}
         if job.hardware.device == "cpu":
@@ -160,10 +160,7 @@ class Verl(Backend):
         return (train, judge, replace(train, phase="merge", across=()))
 
     def prepare(self, output: Path) -> None:
-        """Drop checkpoints that a kill left half-written: verl names the last whole one in a file of its own.
-
-        And the samples of steps that will be done again, or with an early stop never.
-        """
+        """Remove checkpoints and samples after the last complete checkpoint, which verl records in a file."""
         last = last_checkpoint(output)
         for checkpoint in (output / "checkpoints").glob("global_step_*"):
             step = checkpoint.name.removeprefix("global_step_")
@@ -174,7 +171,7 @@ class Verl(Backend):
                 samples.unlink()
 
     def progress(self, output: Path) -> Progress | None:
-        """From the newest attempt's metrics; a training that stopped early has done all that it planned."""
+        """Progress from the newest attempt's metrics; after an early stop, planned equals done."""
         planned, stopped = read_json(output / "planned.json"), read_json(output / "stopped.json")
         if planned is None:
             return None
@@ -194,7 +191,7 @@ _PROGRESS = {
 
 
 def last_checkpoint(output: Path) -> int:
-    """The step of the last whole checkpoint, 0 without one."""
+    """The step of the last complete checkpoint; 0 if there is none."""
     path = output / "checkpoints" / "latest_checkpointed_iteration.txt"
     try:
         return int(path.read_text())
@@ -203,7 +200,7 @@ def last_checkpoint(output: Path) -> int:
 
 
 def _pinned(recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """Models that verl would take from the Hub as they are now, their revisions, and the keys that name them."""
+    """Models with a pinned revision, which verl has no key for, and the verl keys that name them."""
     if recipe.revision:
         keys = ["actor_rollout_ref.model.path", "critic.model.path"]
         yield {"model": recipe.model, "revision": recipe.revision, "keys": keys}
@@ -214,7 +211,7 @@ def _pinned(recipe: Recipe) -> Iterator[dict[str, Any]]:
 
 
 def _reward(resolved: Resolved) -> dict[str, Any]:
-    """Settings of rewards/serving/verl.py: the reward of training, and each benchmark's own for validation."""
+    """Settings of rewards/serving/verl.py: the training reward, and each benchmark's reward for validation."""
     recipe = resolved.recipe
     assert recipe.reward
     assert recipe.rollout
@@ -253,9 +250,7 @@ def _native_fault(key: str, value: Any) -> str | None:
     known = known_keys("verl")
     legacy = next((old for old in known["legacy"] if key == old or key.startswith(f"{old}.")), None)
     if legacy:
-        return (
-            f"verl accepts this old key and ignores it: rewards are named by reward.name, or {known['legacy'][legacy]}"
-        )
+        return f"verl ignores this legacy key: use reward.name, or {known['legacy'][legacy]}"
     if why := owned_fault("verl", key):
         return why
     if key in known["keys"]:

@@ -1,4 +1,4 @@
-"""What a trainer's plugin reads before it inspects a training's rows (checks/tokens.py): inspect.json."""
+"""Writes inspect.json, the settings with which a trainer's plugin inspects training rows (checks/tokens.py)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rewards.thinking import thinking
 
 
 def files(job: Job) -> dict[str, str]:
-    """inspect.json: model, length limit, thinking format, and the system prompts that the benchmarks are asked with."""
+    """inspect.json: model, length limit, thinking format, and the system prompts used for benchmarks."""
     recipe = job.resolved.recipe
     named = [recipe.system_prompt or tasks.read(name).system for name in harnesses.ours(recipe.eval)]
-    marks = thinking(recipe.thinking) if recipe.thinking else None
+    tags = thinking(recipe.thinking) if recipe.thinking else None
     settings = {
         "trainer": recipe.trainer, "template_key": backends.load(recipe.trainer).template_key,
         "model": recipe.model, "online": is_online(recipe),
         "max_length": recipe.train.max_length, "limit": recipe.limits.thoughts,
-        "thinking": marks and {"name": marks.name, "open": marks.open, "close": marks.close,
-                               "prefilled": marks.prefilled, "marks": marks.marks},
+        "thinking": tags and {"name": tags.name, "open": tags.open, "close": tags.close,
+                               "prefilled": tags.prefilled, "tags": tags.tags},
         "systems": sorted({(tasks.PROMPTS / f"{name}.txt").read_text().strip() if name else "" for name in named}),
     }  # fmt: skip
     return {f"{job.output}/{SETTINGS}": json.dumps(settings, indent=1, ensure_ascii=False) + "\n"}

@@ -1,4 +1,4 @@
-"""What online RL asks of a recipe, whoever trains it: sections that belong together, and batches that divide."""
+"""Checks of online RL recipes that do not depend on the trainer: required sections, batch sizes, algorithm settings."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from launchers.recipe.online import is_online, with_thinking
 from launchers.recipe.schema import Algorithm, Recipe, Rollout, Stop
 
 SECTIONS = ("rollout", "reward", "algorithm", "validation", "stop")
-Found = Iterator[tuple[str, str]]  # a key, and what is wrong with it
+Findings = Iterator[tuple[str, str]]  # (key, message)
 
 
 def faults(resolved: Resolved) -> list[Fault]:
-    """What is wrong between the keys of one recipe; each key by itself is right already."""
-    found = _online(resolved) if is_online(resolved.recipe) else _offline(resolved)
-    return [resolved.fault(key, message) for key, message in found]
+    """Inconsistencies between the keys of a recipe; the schema has validated each key by itself."""
+    findings = _online(resolved) if is_online(resolved.recipe) else _offline(resolved)
+    return [resolved.fault(key, message) for key, message in findings]
 
 
-def _offline(resolved: Resolved) -> Found:
+def _offline(resolved: Resolved) -> Findings:
     recipe = resolved.recipe
     scored = recipe.reward is not None and recipe.reward_model is not None and recipe.reward.name == "model"
     for name in SECTIONS:
         if getattr(recipe, name) is not None and not (name == "reward" and scored):
-            yield name, f"says something about online RL, and method is {recipe.method}: leave it out"
+            yield name, f"is for online RL, but method is {recipe.method}: remove it"
     if scored:
         yield from _reward(resolved)
 
 
-def _online(resolved: Resolved) -> Found:
+def _online(resolved: Resolved) -> Findings:
     recipe, train = resolved.recipe, resolved.recipe.train
     for name in ("rollout", "reward", "algorithm"):
         if getattr(recipe, name) is None:
-            yield name, f"missing: method {recipe.method} needs it"
+            yield name, f"missing: required by method {recipe.method}"
     if train.max_length is not None:
         parts = "rollout.max_prompt_length and rollout.max_response_length"
-        yield "train.max_length", f"follows from {parts}: leave it out"
+        yield "train.max_length", f"is the sum of {parts}: remove it"
     if train.packing:
-        yield "train.packing", "online RL pads or packs by itself: leave it out"
+        yield "train.packing", "does not apply to online RL: remove it"
     if train.epochs is not None and train.epochs != int(train.epochs):
-        yield "train.epochs", f"online RL takes whole passes, not {train.epochs:g}: give steps"
+        yield "train.epochs", f"must be an integer in online RL, not {train.epochs:g}: set train.steps instead"
     if recipe.validation and not harnesses.ours(recipe.eval):
-        yield "validation", "validates on the tasks of eval.tasks that configs/tasks has, and there is none: give one"
+        yield "validation", "needs a task of configs/tasks in eval.tasks, and there is none: add one"
     if recipe.stop and (recipe.stop.patience or recipe.stop.collapse):
         yield from _stop(recipe, recipe.stop)
     if recipe.rollout and recipe.algorithm:
@@ -57,62 +57,65 @@ def _online(resolved: Resolved) -> Found:
         yield from _reward(resolved)
 
 
-def _stop(recipe: Recipe, stop: Stop) -> Found:
-    """Validations are averaged over the benchmarks, which then measure one thing."""
+def _stop(recipe: Recipe, stop: Stop) -> Findings:
+    """Early stopping averages over the benchmarks, so they must share one metric."""
     if not recipe.validation:
-        yield "stop", "patience and collapse look at validations: give validation.every"
+        yield "stop", "patience and collapse need validations: set validation.every"
         return
     named = [name for name in (recipe.eval.tasks if recipe.eval else ()) if name in tasks.names()]
     metrics = {tasks.read(name).measured: name for name in named}
     if len(metrics) > 1:
         shown = " and ".join(f"{name} {metric.name}" for metric, name in metrics.items())
-        yield "stop", f"looks at the mean over the benchmarks, and these differ: {shown}"
+        yield "stop", f"averages over the benchmarks, but their metrics differ: {shown}"
         return
     for metric in metrics:
         if stop.patience and stop.min_gain is None and metric.unit != "%":
             yield "stop.min_gain", f"missing: the smallest gain in {metric.name} that counts"
 
 
-def _batches(batch: int, rollout: Rollout) -> Found:
-    """A rollout is cut into whole optimiser steps of whole groups."""
+def _batches(batch: int, rollout: Rollout) -> Findings:
+    """A rollout must split into equal optimiser steps of complete groups."""
     fitting = [n * rollout.samples for n in range(1, rollout.prompts + 1) if rollout.prompts % n == 0]
     if batch not in fitting:
         near = sorted(sorted(fitting, key=lambda size: abs(size - batch))[:4])
         product = f"{rollout.prompts} prompts × {rollout.samples} samples = {rollout.prompts * rollout.samples}"
-        would = f"equal optimiser steps of whole groups: {', '.join(map(str, near))} would"
-        yield "train.global_batch", f"{batch} does not cut a rollout of {product} into {would}"
+        would = f"equal optimiser steps of complete groups: use {', '.join(map(str, near))}"
+        yield "train.global_batch", f"{batch} does not split a rollout of {product} into {would}"
 
 
-def _algorithm(method: str, rollout: Rollout, algorithm: Algorithm) -> Found:
+def _algorithm(method: str, rollout: Rollout, algorithm: Algorithm) -> Findings:
     low, high, penalty = algorithm.clip_low, algorithm.clip_high, algorithm.truncated_penalty
     if (algorithm.advantages == "gae") != (method == "ppo"):
         allowed = "gae" if method == "ppo" else "none, group or group_then_batch"
-        yield "algorithm.advantages", f"method {method} takes {allowed}"
+        yield "algorithm.advantages", f"method {method} needs {allowed}"
     if method == "grpo" and rollout.samples < 2:
         yield "rollout.samples", "group size 1 gives zero advantage: use 2 or more (8 is usual)"
     if algorithm.critic and algorithm.advantages != "gae":
-        yield "algorithm.critic", "only gae has a critic: leave it out"
+        yield "algorithm.critic", "only gae uses a critic: remove it"
     if algorithm.loss == "clip_higher" and not low < high:
-        yield "algorithm.clip_high", f"clip_higher needs more than clip_low {low:g}: DAPO takes 0.28"
+        yield "algorithm.clip_high", f"clip_higher needs a value above clip_low {low:g}: DAPO uses 0.28"
     if algorithm.loss == "ppo_clip" and low != high:
-        yield "algorithm.loss", f"ppo_clip has one range, not {low:g} and {high:g}: take clip_higher"
+        yield (
+            "algorithm.loss",
+            f"ppo_clip needs equal clip_low and clip_high, not {low:g} and {high:g}: use clip_higher",
+        )
     if (algorithm.kl == "none") != (algorithm.kl_coef == 0):
-        idle, useless = "0 makes algorithm.kl idle", "has no effect without algorithm.kl (reward or loss)"
-        reason = useless if algorithm.kl_coef else idle
-        yield "algorithm.kl_coef", f"{reason}; Minimum O1 takes kl: reward, kl_coef: 0.01"
+        zero, unused = "0 disables algorithm.kl", "has no effect without algorithm.kl (reward or loss)"
+        reason = unused if algorithm.kl_coef else zero
+        yield "algorithm.kl_coef", f"{reason}; Minimum O1 uses kl: reward, kl_coef: 0.01"
     if method == "ppo" and algorithm.advantages == "gae" and algorithm.truncated != "keep":
-        yield "algorithm.truncated", "gae does not look at it: give keep, and reward the length instead"
+        yield "algorithm.truncated", "gae ignores it: use keep, and penalise length in the reward instead"
     if (algorithm.truncated == "penalise") != (penalty != 0):
-        yield "algorithm.truncated_penalty", "goes with truncated: penalise, as a number below 0"
+        yield "algorithm.truncated_penalty", "must be below 0 with truncated: penalise, and 0 otherwise"
     if penalty > 0:
         yield "algorithm.truncated_penalty", f"{penalty:g} would reward truncation"
 
 
-def _reward(resolved: Resolved) -> Found:
+def _reward(resolved: Resolved) -> Findings:
     reward, thinking = resolved.recipe.reward, resolved.recipe.thinking
     assert reward is not None
     if other := _other_thinking(reward.params, thinking):
-        yield "reward.params", f"thinking {other!r} is not the recipe's, {thinking!r}: leave it out"
+        yield "reward.params", f"thinking {other!r} differs from the recipe's {thinking!r}: remove it"
     key = "reward.name"
     try:
         made_by = rewards.reward_class(reward.name)
@@ -127,13 +130,13 @@ def _reward(resolved: Resolved) -> Found:
         yield key, str(error)
         return
     if reward.acc is not None and reward.name != "combine":
-        yield "reward.acc", "names a part of a combined reward: leave it out"
+        yield "reward.acc", "applies only to reward combine: remove it"
     if made.grouped and reward.workers != 1:
-        yield "reward.workers", f"{reward.name} compares the completions of a prompt: give 1"
+        yield "reward.workers", f"must be 1: {reward.name} compares the completions of a prompt"
 
 
 def _other_thinking(params: Mapping[str, Any], thinking: str | None) -> Any:
-    """A thinking format that a reward names and the recipe does not."""
+    """A thinking format in a reward's parameters that differs from the recipe's; None if there is none."""
     parts = params.get("parts")
     inner = [part.get("params", {}) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
     named = [options["thinking"] for options in (params, *inner) if options.get("thinking", thinking) != thinking]

@@ -1,6 +1,6 @@
-"""What the steps that are still to be done need of their surroundings: API keys, a sandbox, a token for the Hub.
+"""Checks that pending steps have what they need: API keys, a sandbox, a Hub token.
 
-All of it can be looked at before anything heavy is started, and is otherwise missed hours later.
+They run before anything expensive starts; otherwise a run fails for want of them hours later.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ from data_prep.sources import tasks
 from launchers.errors import Fault
 from launchers.plan.plan import Plan
 
-WHERE = {"data": "data", "eval": "eval.tasks"}  # the recipe's key that a part's pipelines follow from
+KEYS = {"data": "data", "eval": "eval.tasks"}  # part to the recipe key that determines its pipelines
 
 
-Need = tuple[Literal["keys", "programs", "gated"], str]  # keys that a parameter names, a sandbox, a gated task's rows
+Requirement = tuple[Literal["keys", "programs", "gated"], str]  # API keys, a sandbox, access to a gated task's rows
 
 
-def lacking(need: Need, base: Path) -> str | None:
-    """Why a need is not met and what to do, never with a secret in it; None where it is."""
-    kind, value = need
+def problem(requirement: Requirement, base: Path) -> str | None:
+    """Why a requirement is not met and what to do (never contains a secret); None if it is met."""
+    kind, value = requirement
     try:
         if kind == "gated":
             return _no_token(value)
         if kind == "keys":
             read_keys(value, base)
         else:
-            from rewards.sandbox import Sandbox, environment  # here, as below, for what a start need not pay for
+            from rewards.sandbox import Sandbox, environment  # imported here, as below: slow
 
             environment.packages()
             Sandbox().close()  # steps open their own
-    except (DataError, rewards.RewardError) as problem:
-        return str(problem)
+    except (DataError, rewards.RewardError) as error:
+        return str(error)
     return None
 
 
 def faults(made: Plan, parts: Sequence[str]) -> list[Fault]:
-    """What is not there of all that these parts need, once each, with the first step that needs it."""
-    first: dict[tuple[Need, Path], tuple[str, Spec, StepSpec]] = {}
-    for part, spec, step in _todo(made, parts):
-        for need in _needs(step):
-            first.setdefault((need, spec.base), (part, spec, step))
+    """The unmet requirements of these parts, one fault each, with the first step that has it."""
+    first: dict[tuple[Requirement, Path], tuple[str, Spec, StepSpec]] = {}
+    for part, spec, step in _pending(made, parts):
+        for requirement in _requirements(step):
+            first.setdefault((requirement, spec.base), (part, spec, step))
     return [
-        Fault(made.resolved.where(WHERE[part]), spec.name, f"step {step.name!r}: {problem}")
-        for (need, base), (part, spec, step) in first.items()
-        if (problem := lacking(need, base)) is not None
+        Fault(made.resolved.where(KEYS[part]), spec.name, f"step {step.name!r}: {reason}")
+        for (requirement, base), (part, spec, step) in first.items()
+        if (reason := problem(requirement, base)) is not None
     ]
 
 
-def _todo(made: Plan, parts: Sequence[str]) -> Iterator[tuple[str, Spec, StepSpec]]:
-    """(part, pipeline, step) of what the commands of these parts will not find done."""
-    asked: dict[tuple[str, str], set[str]] = {}  # part and pipeline's file to names of steps
+def _pending(made: Plan, parts: Sequence[str]) -> Iterator[tuple[str, Spec, StepSpec]]:
+    """(part, pipeline, step) of the steps of these parts that are not done."""
+    commanded: dict[tuple[str, str], set[str]] = {}  # (part, pipeline file) to step names
     for command in made.commands:
         if command.phase in parts and command.argv[1:4] == ("-m", "data_prep", "run"):
             file, names = command.argv[4], command.argv[6]
-            asked.setdefault((command.phase, file), set()).update(names.split(","))
-    for (part, file), steps in asked.items():
+            commanded.setdefault((command.phase, file), set()).update(names.split(","))
+    for (part, file), steps in commanded.items():
         spec = made.specs[file]
         done = _done(spec)
         for step in spec.steps:
@@ -72,7 +72,7 @@ def _todo(made: Plan, parts: Sequence[str]) -> Iterator[tuple[str, Spec, StepSpe
 
 
 def _done(spec: Spec) -> set[str]:
-    """Names of the steps that stand; of those from a model on that is still to be trained, none does."""
+    """Names of the finished steps; steps from one that needs a model not yet trained onwards are not."""
     try:
         return {step.name for step in pipeline.plan(spec) if step.state == "done"}
     except DataError as error:
@@ -81,7 +81,7 @@ def _done(spec: Spec) -> set[str]:
         return _done(spec.model_copy(update={"steps": before})) if before else set()
 
 
-def _needs(step: StepSpec) -> Iterator[Need]:
+def _requirements(step: StepSpec) -> Iterator[Requirement]:
     params: Any = step_class(step.kind).Params.model_validate(step.params)
     if source := getattr(params, "api_key_env", None):
         yield "keys", source
@@ -107,7 +107,7 @@ def _runs_programs(kind: str, params: Any) -> bool:
 
 
 def single_rewards(reward: rewards.Reward) -> Iterator[rewards.Reward]:
-    """The reward itself, of a combined one its parts."""
+    """The reward itself; for a combined reward its components."""
     from rewards.combine import CombineReward
 
     if isinstance(reward, CombineReward):
@@ -118,14 +118,14 @@ def single_rewards(reward: rewards.Reward) -> Iterator[rewards.Reward]:
 
 
 def _no_token(name: str) -> str | None:
-    """Why a gated task cannot be fetched; its terms may still not be accepted, which only the Hub knows."""
+    """Why a gated task cannot be downloaded; None if it is cached or there is a token (its terms are not checked)."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.file_download import repo_folder_name
 
     hub = tasks.read(name).hub
     assert hub is not None
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub.id, repo_type="dataset")
-    if get_token() or (folder / "snapshots" / hub.revision).is_dir():  # what was fetched before needs none
+    if get_token() or (folder / "snapshots" / hub.revision).is_dir():  # cached: no token needed
         return None
     return (
         f"task {name!r} is gated and there is no token: accept its terms at https://huggingface.co/datasets/{hub.id} "

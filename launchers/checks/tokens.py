@@ -1,8 +1,8 @@
-"""What a trainer sees of its rows: tokens with and without loss, and what must never be trained on.
+"""Inspects training rows as the trainer tokenises them: which tokens have loss, and rows that must not be trained on.
 
-A trainer's plugin tokenises rows by the trainer's own code, in the trainer's own environment, and hands them to an
-Inspection; `python -m launchers tokens NAME` and the report show its tokens.json, the same for every trainer. A
-training refuses to start while it holds faults. Standard library only: every trainer's environment imports it.
+A trainer's plugin tokenises rows with the trainer's own code, in its environment, and passes them to an Inspection.
+Its tokens.json has the same format for every trainer and is shown by `python -m launchers tokens NAME` and the report.
+Training does not start if it contains faults. Standard library only: every trainer's environment imports this module.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ SETTINGS, FILE = "inspect.json", "tokens.json"  # beside the trainer's config
 ROWS_CHECKED = 1000  # evenly spread over the file
 ROWS_SHOWN = 3
 TOKENS_SHOWN = 1500  # of a row
-_HEAD = 40  # characters of a completion that must open what is trained
-_EMPTY_THOUGHTS = ("<think></think>", "</think>")  # as reasoning templates of trainers write them
+_HEAD = 40  # characters of a completion that are compared with the start of the trained text
+_EMPTY_THOUGHTS = ("<think></think>", "</think>")  # as trainers' templates of reasoning models write them
 _MESSAGES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 Message = Mapping[str, str]
 _Marks = tuple[tuple[str, bool], ...]  # (text, is one special token) of each
@@ -29,20 +29,20 @@ _Marks = tuple[tuple[str, bool], ...]  # (text, is one special token) of each
 
 @dataclass(frozen=True)
 class Rendered:
-    """Token ids of one row, and which of them carry loss."""
+    """Token ids of one row, and which of them have loss."""
 
     ids: Sequence[int]
     loss: Sequence[bool]
 
     def spans(self) -> list[list[int]]:
-        """The contiguous stretches of tokens with loss."""
+        """The contiguous spans of tokens with loss."""
         runs = groupby(zip(self.ids, self.loss, strict=True), key=lambda pair: bool(pair[1]))
         return [[token for token, _ in run] for trained, run in runs if trained]
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer as far as it is needed here. `ends`: the tokens at which evaluation stops a completion."""
+    """The parts of a tokenizer that are needed here. `ends`: the stop tokens of evaluation."""
 
     decode: Callable[[Sequence[int]], str]
     special: Container[int]
@@ -51,7 +51,7 @@ class Vocabulary:
 
 
 def spread(rows: int, most: int = ROWS_CHECKED) -> list[int]:
-    """Indices of at most `most` rows, evenly spread, the first ones of the file among them."""
+    """Indices of at most `most` evenly spaced rows, including the first ROWS_SHOWN."""
     if rows <= most:
         return list(range(rows))
     step = rows / (most - ROWS_SHOWN)
@@ -59,13 +59,13 @@ def spread(rows: int, most: int = ROWS_CHECKED) -> list[int]:
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    """What the launcher says of a training: {trainer, model, online, max_length, thinking, limit, systems}."""
+    """inspect.json of a training: {trainer, model, online, max_length, thinking, limit, systems}."""
     loaded: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
     return loaded
 
 
-def tell(faults: Sequence[str]) -> int:
-    """Print a line per fault; returns the exit status."""
+def print_faults(faults: Sequence[str]) -> int:
+    """Print one line per fault; returns the exit status."""
     for fault in faults:
         print(f"error: {fault}", flush=True)
     return 2 if faults else 0
@@ -77,7 +77,7 @@ def _texts(chat: Sequence[Message], role: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row that is looked at: its name in messages, its side of a pair, its messages, and the trainer's tokens."""
+    """An inspected row: its name in messages, its side of a pair, its chat messages, and the trainer's tokens."""
 
     name: str
     part: str
@@ -91,7 +91,7 @@ class _Row:
 
 @dataclass
 class Inspection:
-    """Collects rows as a trainer tokenised them. `template`: the trainer's name of its template."""
+    """Checks rows as a trainer tokenised them. `template`: the trainer's name of its chat template."""
 
     settings: Mapping[str, Any]
     template: str
@@ -107,48 +107,48 @@ class Inspection:
 
     @property
     def compares(self) -> bool:
-        """Whether the next row is to be rendered by the model's own template, too: until some whole rows were."""
+        """Whether to render the next row with the model's own chat template too (until ROWS_SHOWN are compared)."""
         return self.compared < ROWS_SHOWN
 
     def add(
         self, row: int, chat: Sequence[Message], seen: Rendered, part: str = "", own: Rendered | None = None
     ) -> None:
-        """One row as the trainer sees it, `part` chosen or rejected; `own`: by the model's own chat template."""
-        looked = _Row(f"row {row + 1}{f' ({part})' if part else ''}", part, chat, seen)
+        """Check a row as the trainer tokenises it (`own`: with the model's chat template); part: chosen or rejected."""
+        checked = _Row(f"row {row + 1}{f' ({part})' if part else ''}", part, chat, seen)
         length, trained, decode = len(seen.ids), sum(map(bool, seen.loss)), self.vocabulary.decode
         if part != "rejected":
-            self.systems[looked.system] += 1
+            self.systems[checked.system] += 1
         self.counts.update(sequences=1, tokens=length, trained=trained)
         self.counts["longest"] = max(self.counts["longest"], length)
         if self.vocabulary.bos is not None and list(seen.ids[:2]) == [self.vocabulary.bos] * 2:
-            self.problems["doubled"].append(looked.name)
+            self.problems["doubled"].append(checked.name)
         if not self.settings["online"]:
-            self._trained(looked)
+            self._trained(checked)
         elif self.settings["thinking"]:
-            self._prefill(decode(seen.ids), looked.name)
+            self._prefill(decode(seen.ids), checked.name)
         if own is not None and not self._is_full(seen):
             self.compared += 1
-            self._compare(looked, own)
+            self._compare(checked, own)
         if len(self.shown) < ROWS_SHOWN:
             tokens = list(pieces(seen, self.vocabulary))[:TOKENS_SHOWN]
             self.shown.append({"row": row + 1, "part": part, "length": length, "trained": trained, "tokens": tokens})
 
     def refuse(self, message: str) -> None:
-        """A fault of no single row."""
+        """Add a fault that concerns no single row."""
         if message not in self.problems["other"]:
             self.problems["other"].append(message)
 
     def refuse_row(self, chat: Sequence[Message], problem: Exception) -> None:
-        """The model's own chat template does not take a row."""
+        """Add the fault that the model's own chat template rejects a row."""
         system = next(iter(_texts(chat, "system")), "")
-        hint = f"; it has the system message {system[:60]!r}: give that in the user's text" if system else ""
-        self.refuse(f"the chat template of {self.settings['model']!r} refuses a row ({problem}){hint}")
+        hint = f"; it has the system message {system[:60]!r}: move it into the user message" if system else ""
+        self.refuse(f"the chat template of {self.settings['model']!r} rejects a row ({problem}){hint}")
 
     def _note(self, kind: str, **values: str) -> None:
         self.notes[kind] = _MESSAGES["noted"][kind].format_map(values)
 
     def _is_full(self, seen: Rendered) -> bool:
-        """Whether max_length may have cut a row."""
+        """Whether max_length may have truncated a row."""
         return bool(self.settings["max_length"]) and len(seen.ids) >= self.settings["max_length"]
 
     def _trained(self, row: _Row) -> None:
@@ -176,16 +176,16 @@ class Inspection:
         self._thought(row, answers[-1], texts[-1] if cut else None)
 
     def _thought(self, row: _Row, answer: str, cut: str | None) -> None:
-        """Whether an answer has the marks of the thinking format; `cut`: what max_length has left of it."""
+        """Check an answer for the tags of the thinking format; `cut`: its text, if max_length truncated it."""
         thinking = self.settings["thinking"]
         if not thinking:
             if row.part != "rejected" and "</think>" in answer:
                 self._note("thinking")
         elif thinking["close"]:
-            marks = thinking["marks"][1:] if thinking["prefilled"] else thinking["marks"]
-            places = [answer.find(mark) for mark in marks]
-            repeated = any(answer.count(mark) > 1 for mark in thinking["marks"])
-            if repeated or -1 in places or places != sorted(places):
+            tags = thinking["tags"][1:] if thinking["prefilled"] else thinking["tags"]
+            positions = [answer.find(tag) for tag in tags]
+            repeated = any(answer.count(tag) > 1 for tag in thinking["tags"])
+            if repeated or -1 in positions or positions != sorted(positions):
                 if row.part != "rejected":  # a rejected answer may be malformed
                     self.problems["unformatted"].append(f"{row.name}, {answer[:_HEAD]!r},")
             elif cut is not None and _bare(thinking["close"]) not in cut:
@@ -198,7 +198,7 @@ class Inspection:
             self.problems["prefill"].append(name)
 
     def _compare(self, row: _Row, own: Rendered) -> None:
-        """What the model's own template, by which evaluation asks, makes of the row."""
+        """Compare the row with its rendering by the model's own chat template, which evaluation uses."""
         text = self.vocabulary.decode(row.seen.ids)
         words = " ".join(text.split())
         contents = [message["content"] for message in row.chat]
@@ -220,13 +220,13 @@ class Inspection:
             self.problems["dropped"].append(row.name)
 
     def _around(self, row: _Row, own: Rendered) -> None:
-        """How the two differ around the system message, before the user's text, and between question and answer."""
+        """Compare both renderings around the system message, before the question, and between question and answer."""
         texts = [self.vocabulary.decode(rendered.ids) for rendered in (row.seen, own)]
         asked = _texts(row.chat, "user")
         heads = [text.partition(asked[0])[0] for text in texts]
         marks = [_bare(head).rpartition(_bare(row.system)) if row.system else ("", "", "") for head in heads]
         shown = _MESSAGES["noted"]["shown"].format(seen=heads[0][:160], own=heads[1][:160])
-        # What some templates write before a system message (a date, for one) is no mark.
+        # Some templates write text (such as a date) before the system message; it is not a control token.
         extra = marks[1][0].removeprefix(marks[0][0])
         if marks[0][2] != marks[1][2] or not marks[1][0].startswith(marks[0][0]) or "<|" in extra:
             self.problems["template"].append(f"{row.name}: around the system message {shown}")
@@ -238,7 +238,7 @@ class Inspection:
             self._note("gap", seen=seen_gap, own=own_gap)
 
     def faults(self) -> list[str]:
-        """Why this must not be trained on, a line each."""
+        """Why these rows must not be trained on, one line per fault."""
         thinking, key = self.settings["thinking"] or {}, self.settings["template_key"]
         differing = self.problems.get("template")
         values = {
@@ -276,25 +276,25 @@ class Inspection:
         }  # fmt: skip
 
     def write(self, folder: Path) -> list[str]:
-        """Leave tokens.json in a training's folder; returns the faults."""
+        """Write tokens.json to a training's folder; returns the faults."""
         result = self.result()
         (folder / FILE).write_text(json.dumps(result, ensure_ascii=False) + "\n")
         return list(result["faults"])
 
 
 def _rows(names: Sequence[str], of: int) -> str:
-    return f"{len(names)} of {of} rows looked at ({names[0]} first)" if len(names) > 1 else names[0]
+    return f"{len(names)} of {of} inspected rows ({names[0]} first)" if len(names) > 1 else names[0]
 
 
 def _bare(text: str) -> str:
-    """A text without its white space, which tokenizers move around."""
+    """A text without white space, which tokenizers may move."""
     return "".join(text.split())
 
 
 def pieces(seen: Rendered, vocabulary: Vocabulary) -> Iterator[tuple[str, bool, bool]]:
-    """(text, has loss, is special) of each token; tokens that make one character only together are one piece."""
+    """(text, has loss, is special) of each token; tokens that form a single character together are one piece."""
     held: list[int] = []
-    before: list[int] = []  # what decodes alone may lose the space that it starts with
+    before: list[int] = []  # decoded without its predecessor, a token may lose its leading space
     for at, (token, loss) in enumerate(zip(seen.ids, seen.loss, strict=True)):
         held.append(token)
         text = vocabulary.decode([*before, *held]).removeprefix(vocabulary.decode(before))
@@ -305,10 +305,10 @@ def pieces(seen: Rendered, vocabulary: Vocabulary) -> Iterator[tuple[str, bool, 
 
 
 def differences(chat: Sequence[Message], seen: Rendered, own: Rendered, vocabulary: Vocabulary) -> str | None:
-    """How the trainer's rendering of a row and the model's own differ in marks and end token; None if they agree.
+    """How the trainer's and the model's own rendering of a row differ in control tokens; None if they agree.
 
-    Compared are the first token, what stands between the last question and its answer, and the mark that follows the
-    answer: any at which evaluation stops will do. White space and system messages may differ.
+    Compared are the first token, the text between the last question and its answer, and the token that follows the
+    answer (any stop token of evaluation is accepted). White space and system messages may differ.
     """
     places = ("at its beginning", "before the answer", "after the answer")
     ends = {(vocabulary.decode([token]).strip(), True) for token in vocabulary.ends}
@@ -326,7 +326,7 @@ def _shown(marks: _Marks) -> str:
 
 
 def _marks(chat: Sequence[Message], seen: Rendered, vocabulary: Vocabulary) -> tuple[_Marks, _Marks, _Marks]:
-    """BOS, the marks before the last answer, and those after it, each as (text, is one special token)."""
+    """BOS, the control text before the last answer, and that after it, each as (text, is one special token)."""
     parts = list(pieces(seen, vocabulary))
     asked = _texts(chat, "user")[-1]
     answer = chat[-1]["content"] if chat[-1]["role"] == "assistant" else ""
@@ -346,7 +346,7 @@ def _marks(chat: Sequence[Message], seen: Rendered, vocabulary: Vocabulary) -> t
 
 
 def _between(parts: Sequence[tuple[str, bool, bool]], owner: Sequence[int], text: str, start: int, stop: int) -> _Marks:
-    """What stands in a stretch of the text: each special token, and the plain text between them."""
+    """The special tokens in text[start:stop], and the plain text between them."""
     pieces: list[tuple[str, bool]] = []
     for at in range(start, max(start, stop)):
         piece, _, special = parts[owner[at]]

@@ -1,10 +1,10 @@
-"""Evaluation harnesses of other people, by name: a module here for each, and a locked environment (configs/envs).
+"""External evaluation harnesses: one module and one locked environment (configs/envs) each.
 
-A task of configs/tasks is ours: generated and scored by our own steps. Any other name in `eval.tasks` is a task of
-`eval.harness`, and `<harness>/<task>` one of that harness, whatever else has its name.
+Tasks in configs/tasks are generated and scored by our own steps. Any other name in `eval.tasks` is a task of
+`eval.harness`; `<harness>/<task>` selects a harness explicitly.
 
-A harness makes prompts and grades completions. Between the two the recipe's model is sampled as for our own tasks, so
-that decoding, engines, resuming and thinking format are the same. The scored rows become the same figures and report.
+A harness writes prompts and grades completions. Sampling is the same as for our own tasks (parameters, engines,
+resuming, thinking format), and the scored rows get the same statistics and report.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ class Kind:
 
 
 def chosen(resolved: Resolved) -> dict[str, Any]:
-    """Parameters of a harness's prompts that follow from the recipe: how many are drawn, and the system prompt."""
+    """Parameters of the prompt step that come from the recipe: number of prompts, and system prompt."""
     given, system = resolved.eval, resolved.recipe.system_prompt
-    drawn = {"limit": given.limit, "seed": given.seed} if given.limit else {}
-    return drawn | ({"system": system} if system else {})
+    limit = {"limit": given.limit, "seed": given.seed} if given.limit else {}
+    return limit | ({"system": system} if system else {})
 
 
 class Harness(Protocol):
     """One harness: the functions of its module."""
 
     def faults(self, resolved: Resolved, names: Sequence[str]) -> Iterator[Fault]:
-        """What is wrong with the recipe where these of `eval.tasks` are the harness's."""
+        """Faults of the recipe, given that `names` are this harness's tasks."""
         ...
 
     def prompts(self, resolved: Resolved, names: Sequence[str]) -> Kind:
-        """The step that makes rows whose `source` is one of these names."""
+        """The step that writes the prompts; each row's `source` is one of these names."""
         ...
 
     def grade(self, resolved: Resolved, names: Sequence[str]) -> Kind:
@@ -58,7 +58,7 @@ def load(name: str) -> Harness:
 
 
 def harness_of(given: Eval, task: str) -> str:
-    """Who evaluates a task: "ours", or a harness."""
+    """The harness of a task, or "ours"."""
     first, slash, _ = task.partition("/")
     if slash and first in HARNESSES:
         return first
@@ -66,7 +66,7 @@ def harness_of(given: Eval, task: str) -> str:
 
 
 def by_harness(given: Eval | None) -> dict[str, list[str]]:
-    """The tasks of an evaluation, by who evaluates them."""
+    """The tasks of an evaluation, grouped by harness."""
     tasks_of: dict[str, list[str]] = {}
     if given is not None:
         for task in given.tasks:
@@ -75,11 +75,11 @@ def by_harness(given: Eval | None) -> dict[str, list[str]]:
 
 
 def ours(given: Eval | None) -> list[str]:
-    """The tasks that our own steps evaluate, and that a training can validate on."""
+    """The tasks that our own steps evaluate; only these can be used for validation during training."""
     return by_harness(given).get(OURS, [])
 
 
 def measured(names: Sequence[str]) -> Metric:
-    """What the first of these tasks measures; of a harness's task that is known once it has been graded."""
+    """The metric of the first of our own tasks among these; the default metric if there is none."""
     known = [name for name in names if name in tasks.names()]
     return tasks.read(known[0]).measured if known else Metric()

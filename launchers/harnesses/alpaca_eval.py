@@ -1,4 +1,4 @@
-"""AlpacaEval 2: `eval.judge` compares each answer with a baseline's (`eval.paths`: another file of the same shape)."""
+"""AlpacaEval 2: `eval.judge` compares each answer with a baseline answer (`eval.paths` sets another baseline file)."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ COLUMNS = {"prompt": "instruction", "answer": "output"}
 
 
 def faults(resolved: Resolved, names: Sequence[str]) -> Iterator[Fault]:
-    """The benchmark is one task, whose name is the recipe's to choose."""
+    """Faults of the recipe. The benchmark is one task with any name."""
     given = resolved.eval
     if given.judge is None:
-        yield resolved.fault("eval.judge", "missing: alpaca_eval asks a model which of two answers is better")
+        yield resolved.fault("eval.judge", "missing: alpaca_eval needs a judge model")
     if given.n > 1:
-        yield resolved.fault("eval.n", f"alpaca_eval judges one answer to a question, not {given.n}: give 1")
+        yield resolved.fault("eval.n", f"alpaca_eval judges one answer per question, not {given.n}: use 1")
     if len(names) > 1:
         yield resolved.fault("eval.tasks", f"alpaca_eval has one task, not {', '.join(names)}")
     if given.limit and given.judge and given.judge.length_controlled:
-        needed = "length control needs all questions: leave out eval.limit, or eval.judge.length_controlled=false"
+        needed = "length control needs all questions: remove eval.limit, or set eval.judge.length_controlled=false"
         yield resolved.fault("eval.limit", needed)
 
 
 def prompts(resolved: Resolved, names: Sequence[str]) -> Kind:
-    """The benchmark's questions, or those of a local file."""
+    """Load the benchmark's questions, or those of a local file."""
     paths = paths_of(resolved, names)
     where: dict[str, Any] = {"path": paths[names[0]]} if paths else BASELINE
     return Kind("load", where | {"columns": COLUMNS, "source": names[0]} | chosen(resolved))
 
 
 def grade(resolved: Resolved, names: Sequence[str]) -> Kind:
-    """Each answer against the baseline's."""
+    """Compare each answer with the baseline's."""
     assert resolved.eval.judge is not None
     thinking = resolved.recipe.thinking or "none"
     return Kind(

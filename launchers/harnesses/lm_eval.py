@@ -1,4 +1,4 @@
-"""EleutherAI's lm-evaluation-harness: its generative tasks by name, and task files of its format (`eval.paths`)."""
+"""EleutherAI's lm-evaluation-harness: its generative tasks by name, and task files in its format (`eval.paths`)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ GRADE = "data_prep.steps.lm_eval:LmEvalGrade"
 
 
 def faults(resolved: Resolved, names: Sequence[str]) -> Iterator[Fault]:
-    """Which tasks there are, only its own environment knows: an unknown one ends the evaluation's first step."""
+    """None: task names are known only in the harness's environment; its first step rejects unknown ones."""
     return iter(())
 
 
 def prompts(resolved: Resolved, names: Sequence[str]) -> Kind:
-    """The tasks' questions, as the harness asks them."""
+    """The tasks' questions with the harness's prompts."""
     return Kind(PROMPTS, _tasks(resolved, names) | chosen(resolved))
 
 
 def grade(resolved: Resolved, names: Sequence[str]) -> Kind:
-    """Answers by the tasks' own metrics."""
+    """Grade answers with the tasks' own metrics."""
     metrics = {name: metric for name, metric in resolved.eval.metrics.items() if name in names}
     thinking = resolved.recipe.thinking or "none"
     return Kind(GRADE, _tasks(resolved, names) | {"metrics": metrics, "thinking": thinking})

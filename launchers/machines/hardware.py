@@ -1,4 +1,4 @@
-"""Hardware profiles: what a recipe is pinned to (configs/hardware)."""
+"""Hardware profiles (configs/hardware)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FOLDER = REPO / "configs" / "hardware"
 
 
 class Hardware(Strict):
-    """Machines of one kind. CPUs and host memory of a node, memory in GB, peak in dense bf16 TFLOP/s per GPU,
-    interconnect in GB/s per GPU. data: where data steps make their shards, by default on all CPUs of one machine.
-    environ: variables of every process of a run, such as NCCL's.
+    """A homogeneous set of machines. cpus and host_memory_gb are per node, memory in GB, peak in dense bf16 TFLOP/s per
+    GPU, interconnect in GB/s per GPU. data: how data steps are executed, by default on all CPUs of one machine.
+    environ: environment variables for every process of a run, such as NCCL's.
     """
 
     device: Literal["cpu", "cuda"]
@@ -37,22 +37,22 @@ class Hardware(Strict):
     environ: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], str] = {}
 
     def across(self, kind: Literal["torchrun", "ray"]) -> tuple[str, ...]:
-        """How a command starts on all nodes (Command.across); nothing on one."""
+        """Command.across for this number of nodes; empty for one node."""
         return (kind, str(self.nodes), str(max(1, self.gpus_per_node))) if self.nodes > 1 else ()
 
     @property
     def world(self) -> int:
-        """Training processes: one per GPU, or one."""
+        """Number of training processes: one per GPU, or one on a CPU."""
         return self.nodes * max(1, self.gpus_per_node)
 
 
 def names() -> list[str]:
-    """The profiles there are."""
+    """All profiles."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load(name: str, where: str = "") -> Hardware:
-    """The profile `name`. Raises UserError for an unknown name or a faulty file."""
+    """The profile `name`. Raises UserError for an unknown name or an invalid file."""
     path = FOLDER / f"{name}.yaml"
     if name not in names():
         raise fail(f"no profile {name!r} in configs/hardware; {did_you_mean(name, names())}", where, "hardware")

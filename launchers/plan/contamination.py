@@ -1,7 +1,7 @@
-"""Training on a benchmark's test split: a warning, and an error where the recipe evaluates on the same data.
+"""Training on a benchmark's test split: a warning, or an error if the recipe evaluates on the same data.
 
-A task declares whether it is a test split (`Task.is_test`), a Hub data set by the name of its split or of its files.
-Rows that repeat a benchmark's question are the pipeline's matter: the step `decontaminate`.
+A task declares whether it is a test split (`Task.is_test`); for a Hub data set the names of its split and files decide.
+Rows that repeat a benchmark question are removed by the data step `decontaminate`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Source:
     is_test: bool
 
     def holds(self, other: Source) -> bool:
-        """Whether both have the same rows, judged by names: different filters may select different rows."""
+        """Whether both may have the same rows, judged by names and filters."""
         if self.name == other.name:
             return True
         if self.hub is None or other.hub is None or self.hub.id != other.hub.id:
@@ -52,7 +52,7 @@ def _loaded(given: LoadParams) -> Iterator[Source]:
 
 
 def trained(spec: Spec) -> set[str]:
-    """Names of the steps whose rows reach the last one, the trainer's export; other steps are not trained on."""
+    """Names of the steps whose rows reach the last step, the trainer's export."""
     names = {spec.steps[-1].name}
     for step in reversed(spec.steps):  # inputs come before the steps that read them
         if step.name in names:
@@ -61,7 +61,7 @@ def trained(spec: Spec) -> set[str]:
 
 
 def warnings(specs: Iterable[Spec]) -> list[str]:
-    """A line for each test split in the pipelines of training data."""
+    """One line for each test split that training data are loaded from."""
     sources = {
         source.name: source
         for spec in specs
@@ -77,10 +77,10 @@ def warnings(specs: Iterable[Spec]) -> list[str]:
 
 
 def clash(given: LoadParams, evaluated: Sequence[str]) -> str | None:
-    """Why a training pipeline must not load this when these tasks are evaluated on, or None."""
+    """Why training data must not include this, given the evaluated tasks; None if they may."""
     for source in _loaded(given) if evaluated else ():
         for name in evaluated:
             if name in tasks.names() and source.holds(_task(name)):
                 which = "" if name == source.name else f" as {name}"
-                return f"trains on {source.name}, which eval.tasks holds{which}: leave one of the two out"
+                return f"trains on {source.name}, which is in eval.tasks{which}: remove one of the two"
     return None

@@ -1,8 +1,8 @@
-"""What a recipe's `data` and `model` stand for: local paths, and the pipelines of its family.
+"""Resolves a recipe's `data` and `model` to local paths and to the pipelines of its family.
 
-A pipeline is a list of steps in `recipes/<family>/data.yaml`; a path is a pipeline of one `load`, or in a family with
-a pipeline `file` the source in place of that of the recipe's own pipeline, whose other steps follow. The launcher adds
-the step that writes the trainer's files.
+A pipeline is a list of steps in `recipes/<family>/data.yaml`. A path as `data` is a pipeline of one `load`; in a family
+with a pipeline `file`, it replaces the first step of the recipe's own pipeline. The launcher appends the step that
+writes the trainer's files.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from launchers.recipe import positions as yaml_tree
 from launchers.recipe.compose import Overrides, Resolved
 from launchers.recipe.positions import Tree, dotted
 
-MAY_BE_NULL = ("revision",)  # of the recipe's values that a pipeline names: a local model has none
-FILE = "file"  # a family's pipeline for `data` that is a file
+MAY_BE_NULL = ("revision",)  # recipe values that may be null where a pipeline uses them (local models have none)
+FILE = "file"  # name of a family's pipeline that loads a file given as `data`
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def data_path(resolved: Resolved) -> Path | None:
-    """The local file that `data` names, None where it names a pipeline. Relative to whoever wrote it."""
+    """The local file that `data` names, relative to where it was written; None if it names a pipeline."""
     text = resolved.recipe.data
     if "/" not in text and "." not in text and "*" not in text:
         return None
@@ -42,19 +42,19 @@ def data_path(resolved: Resolved) -> Path | None:
 
 
 def data_name(resolved: Resolved) -> str:
-    """What the data are called: the pipeline's name, or the file's without its ending."""
+    """The name of the data: the pipeline's, or the file's without extension."""
     path = data_path(resolved)
     return resolved.recipe.data if path is None else path.stem
 
 
 def paths_of(resolved: Resolved, names: Iterable[str]) -> dict[str, str]:
-    """The local files that `eval.paths` gives in place of these tasks' own."""
+    """The local files that `eval.paths` sets for these tasks."""
     given = resolved.recipe.eval.paths if resolved.recipe.eval else {}
     return {name: str(resolved.path(f"eval.paths.{name}")) for name in names if name in given}
 
 
 def with_local_model(resolved: Resolved) -> Resolved:
-    """The recipe with a local model's path made absolute. Raises UserError where there is no such folder."""
+    """The recipe with a local model's path made absolute. Raises UserError if there is no such folder."""
     path = resolved.path("model")
     if (path / "config.json").is_file():
         absolute = str(path.resolve())
@@ -68,7 +68,7 @@ def with_local_model(resolved: Resolved) -> Resolved:
 
 
 def _substitute(tree: Tree, resolved: Resolved) -> Tree:
-    """`${train.seed}` in a pipeline is the recipe's value. Raises UserError for values that the recipe has not."""
+    """Replace references such as `${train.seed}` by the recipe's values. Raises UserError for missing values."""
     faults: list[Fault] = []
 
     def substituted(node: Tree) -> Tree:
@@ -81,7 +81,7 @@ def _substitute(tree: Tree, resolved: Resolved) -> Tree:
         for part in key.split("."):
             value = getattr(value, part, None)
         if value is None and key not in MAY_BE_NULL:
-            faults.append(Fault(node.where, node.value, "the recipe has no value of that name"))
+            faults.append(Fault(node.where, node.value, "the recipe does not set this key"))
         return Tree([Tree(item, node.where) for item in value] if isinstance(value, list) else value, node.where)
 
     filled = tree.mapped(substituted)
@@ -112,7 +112,7 @@ def check_data(resolved: Resolved, export: dict[str, Any]) -> None:
 
 
 def preview(resolved: Resolved, export: dict[str, Any]) -> str | None:
-    """What the first records of a local file of `data` become for the trainer, None where no `load` reads it.
+    """The first records of a local `data` file as the trainer gets them; None if no `load` reads it.
 
     Raises UserError.
     """
@@ -139,7 +139,7 @@ def _step_where(items: Tree, step: str | None) -> str:
 
 
 def _pipeline(resolved: Resolved) -> Tree:
-    """The steps that `data` stands for: a pipeline of the family, or just loading a local file."""
+    """The steps of `data`: a pipeline of the family, or a `load` of a local file."""
     where, text = resolved.where("data"), resolved.recipe.data
     path = data_path(resolved)
     if path is not None:
@@ -159,13 +159,13 @@ def _pipeline(resolved: Resolved) -> Tree:
         file = known.where.rsplit(":", 1)[0]
         hint = f"{did_you_mean(name, known.value)} (a path to a file of rows works too)"
         if (own := (envs.REPO / where).parent / "data.yaml") != resolved.folder / "data.yaml" and own.is_file():
-            hint = f"copy it from {compose.shown(own)}, give data of this family's, or put the recipe there"
+            hint = f"copy it from {compose.shown(own)}, use a pipeline of this family, or move the recipe there"
         raise UserError(resolved.fault("data", f"no pipeline {name!r} in {file}; {hint}"))
     return _substitute(_whole(known, name), resolved)
 
 
 def _in_place_of_source(resolved: Resolved, path: Path) -> Tree | None:
-    """The family's pipeline `file` on this path, and the recipe's own steps after its source; None without those."""
+    """The family's pipeline `file` with this path, then the recipe's steps after its first; None without either."""
     known = family_pipelines(resolved)
     if FILE not in known.value:
         return None
@@ -179,31 +179,31 @@ def _in_place_of_source(resolved: Resolved, path: Path) -> Tree | None:
 
 
 def _whole(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:
-    """A pipeline's steps; where it begins with `- pipeline: other`, those of the other come first."""
+    """A pipeline's steps; a first entry `- pipeline: other` is replaced by that pipeline's steps."""
     own_tree: Tree = known.value[name]
     first = own_tree.value[0] if isinstance(own_tree.value, list) and own_tree.value else None
     if first is None or not isinstance(first.value, dict) or list(first.value) != ["pipeline"]:
         return own_tree
     other = first.value["pipeline"]
     if other.value in (*chain, name):
-        raise fail(f"begins with itself: {' -> '.join((*chain, name))}", other.where, f"{name}.pipeline")
+        raise fail(f"circular: {' -> '.join((*chain, name))}", other.where, f"{name}.pipeline")
     if not isinstance(other.value, str) or other.value not in known.value:
         hint = did_you_mean(str(other.value), known.value)
         raise fail(f"no pipeline {other.value!r} here; {hint}", other.where, f"{name}.pipeline")
-    begun = _whole(known, other.value, (*chain, name))
-    if not isinstance(begun.value, list):
-        return begun  # no pipeline: reported where it is read
-    return Tree([*begun.value, *own_tree.value[1:]], own_tree.where)
+    first_steps = _whole(known, other.value, (*chain, name))
+    if not isinstance(first_steps.value, list):
+        return first_steps  # not a pipeline: reported by pipeline.parse
+    return Tree([*first_steps.value, *own_tree.value[1:]], own_tree.where)
 
 
 def data_steps(resolved: Resolved, export: dict[str, Any]) -> list[StepSpec]:
-    """The recipe's pipeline, with the step that writes the trainer's files at its end. Raises UserError."""
+    """The recipe's pipeline, followed by the step that writes the trainer's files. Raises UserError."""
     items = _pipeline(resolved)
     name = data_name(resolved)
     steps, faults = pipeline.parse(name, items.plain())
     for index, step in enumerate(steps):
         if "export" in (step.kind, step.name):
-            faults.append(pipeline.Fault((index, step.kind), "the trainer's export follows by itself: leave it out"))
+            faults.append(pipeline.Fault((index, step.kind), "the trainer's export is added automatically: remove it"))
     if faults:
         raise UserError(*(Fault(items.where_of(f.path), dotted((name, *f.path)), f.message) for f in faults))
     errors = {"max_error_share": resolved.recipe.limits.errors}

@@ -1,6 +1,6 @@
-"""What a run consists of: its trainings, pipelines, evaluations, and the commands that do them, in order.
+"""The plan of a run: its trainings, pipelines and evaluations, and their commands in order.
 
-Pure derivation from a resolved recipe and a run directory: nothing is started here and nothing is written.
+It is derived from a resolved recipe and a run directory; nothing is started or written here.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from launchers.recipe.schema import OURS
 from rewards.thinking import thinking
 
 PARTS = ("data", "train", "eval", "report")
-PART_OF = {"merge": "train", "judge": "train"}  # phases that are not parts of their own
+PART_OF = {"merge": "train", "judge": "train"}  # phases that belong to another part
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, worked out. `specs` are pipelines by their path below the run directory."""
+    """A planned run. `specs` are pipelines by their path in the run directory."""
 
     resolved: Resolved
     hardware: Hardware
@@ -47,20 +47,20 @@ class Plan:
     jobs: tuple[Job, ...]
     specs: dict[str, Spec]
     commands: tuple[Command, ...]
-    trains: bool = True  # False: the recipe's model is only evaluated, as it is
+    trains: bool = True  # False: the recipe's model is only evaluated
 
     @property
     def main(self) -> Job:
-        """The recipe's own training (the others are controls)."""
+        """The recipe's training (the other jobs are controls)."""
         return self.jobs[0]
 
     @property
     def trained_on(self) -> list[Spec]:
-        """The pipelines of the training data, the controls' too."""
+        """The pipelines of the training data, including the controls'."""
         return [self.specs[data_file(job.folder)] for job in self.jobs if self.trains]
 
     def rows(self, job: Job | None = None) -> int | None:
-        """Rows of a training (by default the recipe's own), known once the data have been made."""
+        """Training rows (by default the recipe's); None before the data are made."""
         if not self.trains:
             return None
         made = read_manifest(self._data_folders[(job or self.main).folder])
@@ -68,28 +68,28 @@ class Plan:
 
     @cached_property
     def _data_folders(self) -> dict[str, Path]:
-        """Where each training's rows are or will be, found once: reading what a pipeline's key follows from is slow."""
+        """Each training's data folder; cached, because computing a pipeline's key is slow."""
         return {job.folder: pipeline.find(self.specs[data_file(job.folder)]) for job in self.jobs}
 
     def steps(self, job: Job | None = None) -> int | None:
-        """Optimiser steps, None while that depends on data that do not exist yet, or on packing."""
+        """Optimiser steps; None if that depends on data that do not exist yet, or on packing."""
         job = job or self.main
         train, rows = job.resolved.recipe.train, self.rows(job)
         if train.steps:
             return train.steps
         if rows is None or train.packing or train.epochs is None or is_online(job.resolved.recipe):
-            return None  # online RL leaves out the prompts that are too long, which only the trainer can count
+            return None  # online RL drops prompts that are too long, which only the trainer can count
         return planned_steps(rows, train.epochs, job.batch)
 
     @property
     def adds_trackers(self) -> bool:
-        """Whether the trainer's environment needs trackers that its lock lacks."""
+        """Whether trackers must be added to the trainer's environment."""
         _, added = envs.trackers(self.backend.env, self.hardware.device)
         return self.trains and bool(added & set(self.resolved.recipe.loggers))
 
 
 def data_file(folder: str, part: str = "train") -> str:
-    """Where a training's pipeline is written, below the run directory; `folder` is its Job's."""
+    """The path of a training's pipeline in the run directory; `folder` is Job.folder."""
     return f"{folder}/data/{part}.json".removeprefix("/")
 
 
@@ -99,9 +99,9 @@ def planned_steps(rows: int, epochs: float, batch: Batch) -> int:
 
 
 def derive_batch(resolved: Resolved, machines: Hardware) -> Batch:
-    """micro × accumulation × world = global, or a UserError that says which numbers would do.
+    """global_batch = micro × accumulation × world. Raises UserError with numbers that would work.
 
-    On several nodes the micro batch is the largest up to the recipe's that divides: the global batch is not changed.
+    On several nodes the micro batch is lowered to a divisor if needed; the global batch is not changed.
     """
     train, world = resolved.recipe.train, machines.world
     smallest = 1 if machines.nodes > 1 else train.micro_batch
@@ -116,12 +116,12 @@ def derive_batch(resolved: Resolved, machines: Hardware) -> Batch:
     if micros:
         closest = sorted(sorted(micros, key=lambda m: abs(m - train.micro_batch))[:4])
         advice += f", or train.micro_batch {', '.join(map(str, closest))}"
-    why = f"{train.global_batch} does not divide by micro_batch {train.micro_batch} × {processes} = {per_pass}"
-    raise UserError(resolved.fault("train.global_batch", f"{why}: {advice}"))
+    why = f"{train.global_batch} is not divisible by micro_batch {train.micro_batch} × {processes} = {per_pass}"
+    raise UserError(resolved.fault("train.global_batch", f"{why}: use {advice}"))
 
 
 def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) -> Spec:
-    """Load benchmarks, generate (the model is loaded once for all), score: a branch per reward that the tasks name."""
+    """Load benchmarks, generate (loading the model once for all), and score in one branch per reward."""
     recipe, given = resolved.recipe, resolved.eval
     own = harnesses.ours(given)
     by_reward: dict[str, list[str]] = {}
@@ -129,7 +129,7 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
         by_reward.setdefault(tasks.read(name).reward.model_dump_json(), []).append(name)
     others = {name: named for name, named in harnesses.by_harness(given).items() if name != OURS}
     decoding = given.model_dump(include={"n", "temperature", "top_p", "max_tokens", "max_model_len", "seed"})
-    engines, workers = _side_by_side(resolved)
+    engines, workers = _parallelism(resolved)
     if recipe.thinking and (stop := thinking(recipe.thinking).stop):
         decoding |= {"stop": stop, "sampling": {"include_stop_str_in_output": True}}
     generate = {"model": model, **decoding, **engines, **({"revision": revision} if revision else {})}
@@ -158,8 +158,8 @@ def eval_spec(resolved: Resolved, label: str, model: str, revision: str | None) 
     return make_spec(f"eval-{label}", resolved, steps)
 
 
-def _side_by_side(resolved: Resolved) -> tuple[dict[str, int], int]:
-    """How an evaluation fills its machine: the engines' parameters, and how many processes grade."""
+def _parallelism(resolved: Resolved) -> tuple[dict[str, int], int]:
+    """An evaluation's engine parameters, and its number of grading processes."""
     given = resolved.eval
     machines = hardware.load(resolved.recipe.hardware, resolved.where("hardware"))
     gpus = machines.gpus_per_node
@@ -172,15 +172,15 @@ def _side_by_side(resolved: Resolved) -> tuple[dict[str, int], int]:
 
 def _load(resolved: Resolved, names: Sequence[str], limit: int | None) -> dict[str, Any]:
     """Parameters of the step that loads benchmarks."""
-    prompt = resolved.recipe.system_prompt  # a task's own then stands at the head of the question
+    prompt = resolved.recipe.system_prompt  # the task's own instructions then precede the question
     system = {"system": prompt, "instructions": "user"} if prompt else {}
-    drawn = {"limit": limit, "seed": resolved.eval.seed} if limit else {}
-    return {"tasks": names, "paths": paths_of(resolved, names), **system, **drawn}
+    limits = {"limit": limit, "seed": resolved.eval.seed} if limit else {}
+    return {"tasks": names, "paths": paths_of(resolved, names), **system, **limits}
 
 
 def validation_spec(resolved: Resolved, backend: Backend) -> Spec | None:
-    """Rows that the trainer validates on, None without: in online RL the benchmarks, else what a `split` at the end of
-    the pipeline holds out. Its last two steps are what the training's own pipeline has not done."""
+    """The pipeline of validation rows: in online RL the benchmarks, else the rows held out by a `split` at the end of
+    the pipeline; None without validation. Only its last two steps are not in the training pipeline."""
     recipe, export = resolved.recipe, backend.export(resolved.recipe) | {"dataset": "validation"}
     if is_online(recipe):
         if not (recipe.validation and recipe.eval):
@@ -198,15 +198,15 @@ def validation_spec(resolved: Resolved, backend: Backend) -> Spec | None:
 
 
 def step_commands(spec: Spec, file: str, phase: str, label: str, across: tuple[str, ...] = ()) -> list[Command]:
-    """For the steps of a spec that is written to `file`: a process per run of steps that share an environment.
+    """The commands for a spec written to `file`: one per group of consecutive steps with the same environment.
 
-    across: how those on Ray start on several nodes (Command.across).
+    across: Command.across for steps that run on Ray.
     """
 
     def env(step: StepSpec) -> str:
         cls = step_class(step.kind)
         name = cls(cls.Params.model_validate(step.params)).env()
-        return "ray" if name == "core" and spec.execution.engine == "ray" else name  # core, and Ray with it
+        return "ray" if name == "core" and spec.execution.engine == "ray" else name  # environment ray is core plus Ray
 
     commands = []
     for name, group in groupby(spec.steps, key=env):
@@ -214,9 +214,9 @@ def step_commands(spec: Spec, file: str, phase: str, label: str, across: tuple[s
         argv = (
             EnvPython(name), "-m", "data_prep", "run", InRun(file), "--steps", ",".join(step.name for step in steps),
         )  # fmt: skip
-        asks = any(service.asked_in(step.params) for step in steps)
+        served = any(service.uses_server(step.params) for step in steps)
         nodes = across if name == "ray" else ()
-        commands.append(Command(argv, phase, label, service="reward_model" if asks else "", across=nodes))
+        commands.append(Command(argv, phase, label, service="reward_model" if served else "", across=nodes))
     return commands
 
 
@@ -231,18 +231,18 @@ def _metrics_command(resolved: Resolved, label: str, model: str, trains: bool) -
 
 
 def _evaluations(jobs: Sequence[Job], trains: bool) -> list[tuple[str, Resolved, str | InRun, str | None]]:
-    """(label, recipe, model, revision) of every evaluation, in the order they can be done."""
+    """(label, recipe, model, revision) of every evaluation, in execution order."""
     recipe = jobs[0].resolved.recipe
     if recipe.eval is None:
         return []
     trained = [(job.label, job.resolved, job.model, None) for job in jobs if trains]
     untrained = "before" if trains else "after"
-    as_it_is = [(untrained, jobs[0].resolved, recipe.model, recipe.revision)]
-    return [*(as_it_is if recipe.eval.before or not trains else []), *trained]
+    initial = [(untrained, jobs[0].resolved, recipe.model, recipe.revision)]
+    return [*(initial if recipe.eval.before or not trains else []), *trained]
 
 
 def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
-    """The plan of a recipe for a run directory (which need not exist); without `trains` of an evaluation of its model.
+    """The plan of a recipe for a run directory (which need not exist); without `trains`, only evaluate its model.
 
     Raises UserError.
     """
@@ -289,7 +289,7 @@ def build(resolved: Resolved, run: Path, trains: bool = True) -> Plan:
 
 
 def _in_run(job: Job, command: Command, run: Path) -> Command:
-    """A training's command, with its reward model's server beside it, and the name of its run in trackers."""
+    """A training command with its reward model's server and its run name in trackers."""
     recipe = job.resolved.recipe
     if command.phase != "train":
         return command
@@ -297,7 +297,7 @@ def _in_run(job: Job, command: Command, run: Path) -> Command:
         tracked = {"TRACKERS": ",".join(recipe.loggers), "TRACKER_PROJECT": job.resolved.family,
                    "TRACKER_RUN": f"{run.name}-{job.label}"}  # fmt: skip
         command = replace(command, environ=(*command.environ, *tracked.items()))
-    return replace(command, service="reward_model" if service.training_asks(recipe) else "")
+    return replace(command, service="reward_model" if service.training_uses_server(recipe) else "")
 
 
 def _export_dir(spec: Spec) -> Path:

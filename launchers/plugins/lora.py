@@ -1,4 +1,4 @@
-"""LoRA targets that a model has no module for: peft adapts the others and reports nothing."""
+"""Finds LoRA targets without a module in the model, which peft ignores silently."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM
 
 
 def unmatched(config: Any, targets: Sequence[str]) -> str | None:
-    """What is wrong with `targets` (names of modules) for a model's config; None if each has a module.
+    """The fault of `targets` (module names) that the model lacks; None if each target has a module.
 
-    Models that AutoModelForCausalLM does not build (with images, of their own code) are not looked at.
+    Models that AutoModelForCausalLM cannot build (multimodal, custom code) are not checked.
     """
     if not targets or type(config) not in AutoModelForCausalLM._model_mapping:
         return None

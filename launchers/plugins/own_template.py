@@ -1,4 +1,4 @@
-"""A row by the model's own chat template (transformers), as evaluation asks, for checks/tokens.py."""
+"""Renders rows with the model's own chat template (transformers), as evaluation does, for checks/tokens.py."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from transformers import GenerationConfig
 
 from launchers.checks.tokens import Inspection, Message, Rendered, Vocabulary
 
-ANSWER = "ANSWER"  # is rendered in place of an answer, for what the template writes after one
+ANSWER = "ANSWER"  # placeholder for an answer, to find the text that the template writes after it
 
 
 def rendered(tokenizer: Any, chat: Sequence[Message], inspection: Inspection) -> Rendered | None:
-    """The prompt that evaluation sends, the answer as it is written (with loss), and what ends an answer.
+    """The prompt of evaluation, the answer verbatim (with loss), and the text that the template writes after it.
 
-    None where the template refuses the row, which becomes a fault. An answer's first mark is left out where the prompt
-    ends in it already. The template's own rendering of the answer is not used: it may add or drop a thought.
+    None if the template rejects the row, which is recorded as a fault. The opening tag of a thought is removed from the
+    answer if the prompt already ends with it. The template's own rendering of the answer is not used, because it may
+    add or drop a thought.
     """
     answered = chat[-1]["role"] == "assistant"
-    asked = list(chat[:-1] if answered else chat)
-    example = [*asked, {"role": "assistant", "content": ANSWER}]
+    question = list(chat[:-1] if answered else chat)
+    example = [*question, {"role": "assistant", "content": ANSWER}]
     try:
-        prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
         after = tokenizer.apply_chat_template(example, tokenize=False).rpartition(ANSWER)[2] if answered else ""
     except (TemplateError, ValueError, KeyError) as problem:
         inspection.refuse_row(chat, problem)
@@ -37,14 +38,14 @@ def rendered(tokenizer: Any, chat: Sequence[Message], inspection: Inspection) ->
 
 
 def vocabulary(tokenizer: Any, model: str, revision: str | None) -> Vocabulary:
-    """A transformers tokenizer, with the tokens at which a server of the model stops."""
+    """The vocabulary of a transformers tokenizer, with the model's stop tokens."""
     try:
         configured = GenerationConfig.from_pretrained(model, revision=revision).eos_token_id
     except OSError:  # it has no generation_config.json
         configured = None
     ends = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
-    marks = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return Vocabulary(
         lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)),
-        frozenset({*tokenizer.all_special_ids, *marks}), frozenset(ends), tokenizer.bos_token_id,
+        frozenset({*tokenizer.all_special_ids, *added}), frozenset(ends), tokenizer.bos_token_id,
     )  # fmt: skip

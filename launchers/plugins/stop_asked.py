@@ -1,4 +1,4 @@
-"""Whether a training is to save and end because its job is about to: job.sbatch makes RUN/stop at Slurm's signal."""
+"""Whether a training should save and stop because its job is about to end: job.sbatch creates RUN/stop on a signal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 
 def stop_asked(device: Any = "cpu") -> bool:
-    """Whether RUN/stop is there, the same on all ranks, which all have to call this; False outside of a run.
+    """Whether RUN/stop exists; False outside of a run. Collective: all ranks must call it and get the same result.
 
-    device: where the ranks' process group takes a tensor. A file system may show the file to one rank before another,
-    so that rank 0 decides.
+    device: the device of the process group's tensors. Rank 0 decides, because a file system may show the file to one
+    rank before another.
     """
     if not os.environ.get("RUN"):
         return False

@@ -1,7 +1,7 @@
-"""One run in each experiment tracker for a training's folder, resumed with it. The trainers read these variables.
+"""Sets the environment variables of experiment trackers: one run per training, which resumes with the training.
 
-TRACKER_PROJECT and TRACKER_RUN name the run, TRACKERS lists the trackers (launchers/plan/plan.py). What a user has set
-of a tracker's address or folder is used; else everything is written into the training's folder.
+TRACKER_PROJECT and TRACKER_RUN name the run, TRACKERS lists the trackers (launchers/plan/plan.py). A tracker's address
+or folder set by the user is kept; by default trackers write to the training's folder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import ModuleType
 
 
 def prepare(folder: Path) -> None:
-    """Set the variables of every tracker, in the process that trains or starts those that do."""
+    """Set the variables of every tracker, before training processes start."""
     if (name := os.environ.get("TRACKER_RUN")) is None:
         return
     project = os.environ["TRACKER_PROJECT"]
@@ -31,7 +31,7 @@ def prepare(folder: Path) -> None:
 
 
 def _mlflow_run(record: Path, project: str, name: str) -> str:
-    """The id of the run that the first attempt made."""
+    """The id of the MLflow run, created by the first attempt."""
     if not record.exists():
         from mlflow import MlflowClient
 
@@ -43,7 +43,7 @@ def _mlflow_run(record: Path, project: str, name: str) -> str:
 
 
 def resume_trackio(trackio: ModuleType) -> None:
-    """Have trackio.init go on with a run of the same name."""
+    """Make trackio.init resume a run of the same name."""
     init = trackio.init
 
     def resumed(*args: object, **kwargs: object) -> object:

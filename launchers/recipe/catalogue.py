@@ -1,4 +1,4 @@
-"""What there is, and where each value of a recipe came from."""
+"""Lists the recipes (`list`) and the origin of each value of a recipe (`show`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from launchers.recipe.positions import Tree, dotted
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """Every recipe: name, claim (its first comment line), trainer, model, hardware, scales. A faulty one says so."""
+    """Every recipe: name, description (first comment line), trainer, model, hardware, scales; or its first fault."""
     rows: list[dict[str, Any]] = []
     for name in compose.recipe_names():
         first = (ROOT / f"{name}.yaml").read_text(errors="replace").partition("\n")[0]
@@ -28,7 +28,7 @@ def catalogue() -> list[dict[str, Any]]:
 
 
 def print_catalogue(rows: list[dict[str, Any]]) -> None:
-    """One line a recipe."""
+    """Print two lines per recipe."""
     width = max((len(row["recipe"]) for row in rows), default=0)
     for row in rows:
         summary = row.get("fault") or f"{row['trainer']} · {row['model']} · {row['hardware']}"
@@ -36,12 +36,12 @@ def print_catalogue(rows: list[dict[str, Any]]) -> None:
 
 
 def origins(resolved: Resolved) -> dict[str, str]:
-    """Dotted key to where its value was written; keys that are not written come from the schema's defaults."""
+    """Dotted key to file:line of its value; keys with default values are absent."""
     return {dotted(path): leaf.where for path, leaf in resolved.tree.leaves()}
 
 
 def print_origins(resolved: Resolved) -> None:
-    """The whole recipe, a line a value."""
+    """Print the whole recipe, one value per line."""
     plain = json.dumps(resolved.recipe.model_dump(mode="json"))
     defaults = positions.parse(plain, "default").mapped(lambda node: Tree(node.value, "default"))
     leaves = dict(positions.merge(defaults, resolved.tree).leaves())

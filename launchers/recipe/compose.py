@@ -1,8 +1,8 @@
-"""From a recipe's name to one validated Recipe: extends, the scale's overlay, then overrides.
+"""Resolves a recipe name to a validated Recipe: `extends`, the scale's overlay, then overrides.
 
-Later layers win: files in `extends` in order, the recipe, `<family>/<scale>.yaml`,
-`<family>/<recipe>.<scale>.yaml`, what all of these say under `trainers.<the chosen trainer>`, then `--model`, `--data`,
-`--hardware` and `--set` (`--set eval=<file>` lays a file of the family's over: another evaluation).
+Later layers override earlier ones: files in `extends` in order, the recipe, `<family>/<scale>.yaml`,
+`<family>/<recipe>.<scale>.yaml`, their `trainers.<selected trainer>` sections, then `--model`, `--data`, `--hardware`
+and `--set` (`--set eval=<file>` merges another evaluation from a file of the family).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from launchers.recipe.schema import SERVICES, TRAINERS, Control, Eval, Recipe
 Model = TypeVar("Model", bound=BaseModel)
 SCALES = ("mini",)
 ROOT = REPO / "recipes"
-# Keys to those that belong to them: a layer that replaces the value of the first takes away the others' of the layers
-# below. Options that do so come before the other options.
-_BELONGINGS: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {
+# Key to the keys that depend on its value: a layer that changes the key also removes the dependent keys of the layers
+# below. Options that set such a key are applied before the others.
+_DEPENDENT_KEYS: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {
     ("trainer",): (("native",),),
     ("model",): (("revision",), ("positions",), ("native", "template"), ("trainers", "*", "native", "template")),
     ("reward", "name"): (("reward", "params"), ("reward", "acc")),
     **{(name, "model"): ((name, "revision"), (name, "template")) for name in SERVICES},
 }
-_REPLACING = {dotted(path) for path in _BELONGINGS}
+_REPLACING = {dotted(path) for path in _DEPENDENT_KEYS}
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line changes: (dotted key, text, option that said it), in order."""
+    """Overrides from the command line, in order: (dotted key, text, option)."""
 
     scale: str | None = None
     settings: tuple[tuple[str, str, str], ...] = ()
@@ -48,7 +48,7 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A validated recipe, with the tree that remembers where each value was written."""
+    """A validated recipe, with the tree that records where each value was written."""
 
     name: str
     scale: str | None
@@ -63,12 +63,12 @@ class Resolved:
 
     @property
     def folder(self) -> Path:
-        """The family's folder: where its pipelines and sample rows are."""
+        """The family's folder, with its pipelines and sample rows."""
         return ROOT / self.family
 
     @property
     def begins_with(self) -> str | None:
-        """The recipe whose trained model this one starts from; None where it names none, or a model was given."""
+        """The recipe whose trained model this one starts from; None without `model_of` or if --model was given."""
         given = any(key == "model" for key, _, _ in self.overrides.settings)
         return None if given else self.recipe.model_of
 
@@ -83,7 +83,8 @@ class Resolved:
         return self.tree.where_of(tuple(key.split(".")))
 
     def path(self, key: str) -> Path:
-        """A path that a recipe (relative to its folder, then to the repository) or an option (to here) holds."""
+        """The path at a key: in a recipe relative to its folder, else to the repository; in an option to the working
+        directory."""
         value = self.tree.at(tuple(key.split(".")))
         assert value is not None
         path = Path(str(value.value)).expanduser()
@@ -99,7 +100,7 @@ class Resolved:
 
 
 def recipe_names() -> list[str]:
-    """Every recipe of the tree, as <family>/<recipe>."""
+    """All recipes, as <family>/<recipe>."""
     return [f"{path.parent.name}/{path.stem}" for path in sorted(ROOT.glob("*/*.yaml")) if _is_recipe(path)]
 
 
@@ -110,7 +111,7 @@ def _is_recipe(path: Path) -> bool:
 
 
 def models_at(commit: str) -> set[str]:
-    """The Hub models that the files of recipes/ pin at a commit."""
+    """The Hub models that recipes pin to this commit."""
     models = set()
     for path in ROOT.glob("*/*.yaml"):
         if commit in path.read_text():
@@ -121,13 +122,13 @@ def models_at(commit: str) -> set[str]:
 
 
 def shown(path: Path) -> str:
-    """A path as messages show it: relative to the repository where it lies inside."""
+    """A path for messages: relative to the repository if inside it."""
     path = Path(os.path.normpath(path))
     return str(path.relative_to(REPO)) if path.is_relative_to(REPO) else str(path)
 
 
 def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
-    """A file with everything it extends laid under it."""
+    """A file merged over everything it extends."""
     path = path.resolve()
     if path in chain:
         circle = " -> ".join(shown(p) for p in (*chain[chain.index(path) :], path))
@@ -137,7 +138,7 @@ def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
     if extends is None:
         return layer
     if not isinstance(extends.value, list) or not all(isinstance(item.value, str) for item in extends.value):
-        raise fail("a list of files is expected, e.g. [_base.yaml]", extends.where, "extends")
+        raise fail("must be a list of files, e.g. [_base.yaml]", extends.where, "extends")
     for item in extends.value:
         base = path.parent / item.value
         if not base.is_file():
@@ -149,11 +150,11 @@ def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
 
 
 def _lay(below: Tree, above: Tree) -> Tree:
-    """`above` laid over `below`; what belonged to a model, trainer or reward that `above` replaces goes with it."""
-    for path, belongings in _BELONGINGS.items():
+    """`above` merged over `below`; keys of `below` that depend on a value replaced by `above` are removed."""
+    for path, dependent in _DEPENDENT_KEYS.items():
         old, new = below.at(path), above.at(path)
         if old and new and old.value is not None and new.value not in (None, old.value):
-            for key in belongings:
+            for key in dependent:
                 below = _pruned(below, key)
     return yaml_tree.merge(below, above)
 
@@ -167,12 +168,12 @@ def _shorthand(layer: Tree) -> Tree:
 
 
 def _parse_value(text: str, where: str) -> Tree:
-    """An override's text as YAML, so that 2e-5 is a number and [a, b] a list; anything else stays text."""
+    """An override's text parsed as YAML (2e-5 is a number, [a, b] a list); other text stays a string."""
     try:
         parsed = yaml_tree.parse(text, where) if text else Tree("", where)
     except UserError:
         return Tree(text, where)
-    plain = isinstance(parsed.value, str) and text.lstrip()[:1] not in "'\""  # as it is: ` #` starts no comment here
+    plain = isinstance(parsed.value, str) and text.lstrip()[:1] not in "'\""  # taken verbatim: ` #` is no comment here
     if plain or (isinstance(parsed.value, dict) and not text.lstrip().startswith("{")):
         return Tree(text, where)
     return parsed.mapped(lambda node: Tree(node.value, where))
@@ -204,7 +205,7 @@ def _unknown_key(path: tuple[str | int, ...], trainer: str) -> str:
     if same := [known for known in everywhere if known.rsplit(".", 1)[-1] == key]:
         return f"unknown key here; did you mean {same[0]!r}?"
     if trainer in TRAINERS and is_native(trainer, key):
-        return f"{trainer}'s own keys are written under native: native.{key}"
+        return f"keys of {trainer} go under native: native.{key}"
     if level is not None and (near := nearest(key, level.model_fields)):
         return f"unknown key; did you mean {dotted((*path[:-1], near))!r}?"
     if near := nearest(dotted(path), everywhere):
@@ -212,18 +213,17 @@ def _unknown_key(path: tuple[str | int, ...], trainer: str) -> str:
     return f"unknown key; {did_you_mean(key, level.model_fields)}" if level is not None else "unknown key"
 
 
-_WANTED = {
-    "string_type": "text is expected", "int_type": "a whole number is expected",
-    "int_from_float": "a whole number is expected", "float_type": "a number is expected",
-    "bool_type": "true or false is expected", "list_type": "a list is expected, e.g. [a, b]",
-    "dict_type": "a mapping is expected", "model_type": "a mapping is expected",
+_EXPECTED = {
+    "string_type": "must be text", "int_type": "must be an integer", "int_from_float": "must be an integer",
+    "float_type": "must be a number", "bool_type": "must be true or false",
+    "list_type": "must be a list, e.g. [a, b]", "dict_type": "must be a mapping", "model_type": "must be a mapping",
 }  # fmt: skip
 
 
 def _message(error: Any) -> str:
     kind, given, ctx = error["type"], error["input"], error.get("ctx", {})
-    if kind in _WANTED:
-        return f"{_WANTED[kind]}, not {given!r}"
+    if kind in _EXPECTED:
+        return f"{_EXPECTED[kind]}, not {given!r}"
     if kind == "literal_error":
         options = [option.strip("'") for option in ctx["expected"].replace(" or ", ", ").split(", ")]
         near = nearest(str(given), options)
@@ -237,13 +237,13 @@ def _refusal(path: tuple[str | int, ...], model: type[BaseModel], tree: Tree) ->
         level = schema_at(model, path[:-1])
         return f"unknown key; {did_you_mean(str(path[-1]), level.model_fields if level else ())}"
     if path[0] == "controls" and path[-1] in Recipe.model_fields:
-        return f"a control cannot differ in this, only in {', '.join(Control.model_fields)}"
+        return f"a control cannot change this key, only {', '.join(Control.model_fields)}"
     trainer = tree.at(("trainer",))
     return _unknown_key(path, str(trainer and trainer.value))
 
 
 def faults_of(error: ValidationError, tree: Tree, model: type[BaseModel]) -> list[Fault]:
-    """pydantic's errors as faults with a place, a key and a remedy."""
+    """pydantic's errors as faults with place, key and fix."""
     faults = []
     for item in error.errors(include_url=False):
         path = tuple(part for part in item["loc"] if part != "[key]")
@@ -268,12 +268,12 @@ def validate(tree: Tree) -> Recipe:
     """The tree as a Recipe. Raises UserError with every fault found."""
     recipe = validated(tree, Recipe)
     for name in {"after", "before"} & set(recipe.controls):
-        reason = "an evaluation of this name is the recipe's own: choose another"
+        reason = "this name is reserved for the recipe's own evaluation: choose another"
         raise fail(reason, tree.where_of(("controls", name)), f"controls.{name}")
     train = recipe.train
     if (train.epochs is None) == (train.steps is None):
-        both = "both are given: keep one (`--set train.epochs=null` takes an inherited one away)"
-        reason = both if train.epochs else "neither is given: say one"
+        both = "both are set: keep one (`--set train.epochs=null` removes an inherited one)"
+        reason = both if train.epochs else "neither is set: set one"
         raise fail(reason, tree.where_of(("train", "steps")), "train.epochs, train.steps")
     if train.max_length is None and recipe.method in ("sft", "dpo"):
         raise fail("missing: tokens per sequence", tree.where_of(("train",)), "train.max_length")
@@ -281,7 +281,7 @@ def validate(tree: Tree) -> Recipe:
 
 
 def _without_unknown(tree: Tree) -> Tree:
-    """The tree less its unknown keys, so that what else is wrong can be looked for."""
+    """The tree without unknown keys, so that other faults can be found too."""
     try:
         Recipe.model_validate(tree.plain())
     except ValidationError as error:
@@ -292,7 +292,7 @@ def _without_unknown(tree: Tree) -> Tree:
 
 
 def _pruned(tree: Tree, path: tuple[str | int, ...]) -> Tree:
-    """The tree without what is at a path; `*` stands for every key."""
+    """The tree without the value at `path`; `*` matches every key."""
     if not path or not isinstance(tree.value, dict):
         return tree
     head, *rest = path
@@ -329,10 +329,12 @@ def _layers(name: str, scale: str | None) -> list[Path]:
 
 
 def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False) -> Resolved:
-    """The recipe `name`, resolved and validated; `lenient` leaves unknown keys out. Raises UserError."""
+    """The recipe `name`, resolved and validated; `lenient` ignores unknown keys. Raises UserError."""
     overrides = overrides or Overrides()
     if "extends" in [key.split(".")[0] for key, _, _ in overrides.settings]:
-        raise fail("cannot be overridden: it says what the recipe itself builds on", "--set", "extends")
+        raise fail(
+            "cannot be overridden on the command line: write a recipe that extends other files", "--set", "extends"
+        )
     tree = reduce(_lay, map(_load_layer, _layers(name, overrides.scale)))
     for key, text, option in overrides.settings:
         if key == "trainer":
@@ -352,7 +354,7 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
 
 
 def _evaluation_file(name: str, file: str, option: str) -> Path:
-    """A file of the family's that holds another `eval`. Raises UserError."""
+    """The path of one of the family's files with another `eval` section. Raises UserError."""
     family = ROOT / name.split("/")[0]
     if not (family / file).is_file():
         names = sorted(path.name for path in family.glob("_eval*.yaml"))
@@ -361,14 +363,14 @@ def _evaluation_file(name: str, file: str, option: str) -> Path:
 
 
 def _for_trainer(tree: Tree) -> Tree:
-    """The tree with what it says to the chosen trainer only."""
-    chosen = tree.at(("trainer",))
-    variant = chosen and tree.at(("trainers", chosen.value))
+    """The tree with the selected trainer's section of `trainers` merged in."""
+    selected = tree.at(("trainer",))
+    variant = selected and tree.at(("trainers", selected.value))
     return yaml_tree.merge(tree, variant) if variant and isinstance(variant.value, dict) else tree
 
 
 def _without_stale_controls(tree: Tree, overrides: Overrides) -> Tree:
-    """With data of one's own, a control that differs in its data has nothing to be compared with."""
+    """With --data, controls that change the data are removed: they are not comparable."""
     given = any(key == "data" for key, _, _ in overrides.settings)
     for name in _keys(tree, "controls") if given else ():
         if tree.at(("controls", name, "data")):
@@ -377,7 +379,7 @@ def _without_stale_controls(tree: Tree, overrides: Overrides) -> Tree:
 
 
 def without_nulls(tree: Tree, keys: Sequence[str]) -> Tree:
-    """null takes an inherited entry away from mappings that are filled as one likes, or the mapping itself."""
+    """null removes an inherited entry of these free-form mappings, or the mapping itself."""
     for key in keys:
         for path in ((key,), *((key, name) for name in _keys(tree, key))):
             if (node := tree.at(path)) and node.value is None:
@@ -386,13 +388,13 @@ def without_nulls(tree: Tree, keys: Sequence[str]) -> Tree:
 
 
 def _keys(tree: Tree, key: str) -> list[str]:
-    """The keys of the mapping at a key; [] where there is none."""
+    """The keys of the mapping at `key`; [] if there is none."""
     inner = tree.at((key,))
     return list(inner.value) if inner and isinstance(inner.value, dict) else []
 
 
 def patched(resolved: Resolved, control: str) -> Resolved:
-    """The recipe as control run `control` changes it; a control has no controls of its own."""
+    """The recipe of control run `control`, without controls."""
     patch = resolved.tree.value["controls"].value[control]
     tree = _lay(resolved.tree, patch)
     tree = Tree({**tree.value, "controls": Tree({}, patch.where)}, tree.where)
@@ -410,7 +412,7 @@ def parse_settings(pairs: Sequence[str], option: str = "--set") -> list[tuple[st
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            example = "e.g. train.learning_rate=2e-5 (quote values that hold spaces)"
+            example = "e.g. train.learning_rate=2e-5 (quote values with spaces)"
             raise fail(f"{pair!r} is not key=value, {example}", option)
         settings.append((key.strip(), value, f"{option} {key.strip()}"))
     return settings

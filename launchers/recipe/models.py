@@ -1,4 +1,4 @@
-"""What belongs to a model beside its weights: sizes and chat template, from configs/models.yaml or its own files."""
+"""A model's sizes, maximum length and chat template, from configs/models.yaml or its own files."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from launchers.envs import REPO
 from launchers.errors import fail
 from launchers.recipe import positions as yaml_tree
 
-# Keys of config.json that an estimate follows from.
+# Keys of config.json that estimates use.
 SIZES = frozenset({"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size",
                    "max_position_embeddings"})  # fmt: skip
 
 
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, dict[str, Any]]:
-    """configs/models.yaml: `models` by id, `families` and `marks` for the chat templates of others."""
+    """configs/models.yaml: `models` by id; `families` and `marks` identify the chat templates of other models."""
     return dict(yaml_tree.load(REPO / "configs" / "models.yaml", "configs/models.yaml").plain())
 
 
 def known(model: str) -> dict[str, Any]:
-    """The catalogue's entry of a model, empty where it has none."""
+    """The catalogue entry of a model; empty if there is none."""
     return catalogue()["models"].get(model) or {}
 
 
 def folder(model: str, revision: str | None = None) -> Path | None:
-    """Where a model's config.json lies on this machine: in its own folder, or in the Hub's cache; None without one."""
+    """The local folder with a model's config.json (its own folder or the Hub cache); None if there is none."""
     if Path(model).is_dir():
         return Path(model) if (Path(model) / "config.json").is_file() else None
     from huggingface_hub import try_to_load_from_cache
@@ -42,25 +42,25 @@ def folder(model: str, revision: str | None = None) -> Path | None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A folder's config.json. Raises UserError where it cannot be read or a size in it is text."""
+    """A folder's config.json. Raises UserError if it cannot be read or a size in it is a string."""
     file = folder / "config.json"
     config = _read_object(file)
     language = text_config(config)
     if not isinstance(language, dict):
-        raise fail(f"text_config: an object is expected, not {language!r}", str(file))
+        raise fail(f"text_config must be an object, not {language!r}", str(file))
     for key in SIZES:
         if isinstance(value := language.get(key), str):
-            raise fail(f"{key}: a number is expected, not {value!r}", str(file))
+            raise fail(f"{key} must be a number, not {value!r}", str(file))
     return config
 
 
 def text_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a config that is about the language model."""
+    """The language model's part of a config."""
     return config.get("text_config") or config
 
 
 def positions(model: str, revision: str | None = None) -> int | None:
-    """Tokens that the model has positions for, from the catalogue or its config.json; None where nothing says it."""
+    """The model's maximum sequence length, from the catalogue or its config.json; None if unknown."""
     if entry := known(model):
         return entry.get("positions")
     place = folder(model, revision)
@@ -68,10 +68,10 @@ def positions(model: str, revision: str | None = None) -> int | None:
 
 
 def template(model: str, revision: str | None = None) -> str | None:
-    """The name of a model's chat template, or None where nothing says it.
+    """The name of a model's chat template; None if unknown.
 
-    A local folder is recognised by the template of its own tokenizer, a Hub id by the catalogue, its family's name, or
-    the tokenizer in the Hub's cache.
+    A local folder is identified by its tokenizer's chat template, a Hub id by the catalogue, its family's name, or the
+    tokenizer in the Hub cache.
     """
     if not Path(model).is_dir():
         if named := known(model).get("template"):
@@ -85,7 +85,7 @@ def template(model: str, revision: str | None = None) -> str | None:
 
 
 def own_template(model: str, revision: str | None = None) -> str:
-    """The chat template that lies in a model's folder, as text; empty where there is none."""
+    """The text of the chat template in a model's folder; empty if there is none."""
     place = folder(model, revision)
     if place is None:
         return ""
@@ -112,5 +112,5 @@ def _read_object(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise fail(f"not valid JSON: {error}", str(file)) from None
     if not isinstance(read, dict):
-        raise fail(f"an object is expected, not a {type(read).__name__}", str(file))
+        raise fail(f"must be an object, not a {type(read).__name__}", str(file))
     return read

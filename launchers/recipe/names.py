@@ -1,4 +1,4 @@
-"""What others call our keys, and keys that no recipe can set (configs/native/names.yaml)."""
+"""Trainers' names for our keys, and keys that no recipe can set (configs/native/names.yaml)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _tables() -> tuple[dict[str, list[str]], dict[str, str]]:
 
 
 def our_name(key: str) -> str | None:
-    """Our key for a trainer's `key`, if it is a synonym of one."""
+    """Our name for a trainer's `key`; None if we have none."""
     bare = key.rsplit(".", 1)[-1]
     return next(
         (ours for ours, native_names in _tables()[0].items() if bare in native_names or key in native_names), None
@@ -26,11 +26,11 @@ def our_name(key: str) -> str | None:
 
 
 def is_native(trainer: str, key: str) -> bool:
-    """Whether a trainer has a key, or a group of keys, of this name."""
+    """Whether a trainer has a key or a section of this name."""
     text = (REPO / "configs" / "native" / f"{trainer}.json").read_text()
     return re.search(rf'^ *"{re.escape(key)}["."]', text, re.MULTILINE) is not None
 
 
 def derived(key: str) -> str | None:
-    """Why a recipe cannot set a key: what it follows from."""
+    """Why a recipe cannot set a derived key; None if it is not derived."""
     return _tables()[1].get(key)

@@ -1,4 +1,4 @@
-"""Whether a recipe trains online, and the thinking format that all of its rewards share."""
+"""Whether a recipe is online RL, and reward parameters with the recipe's thinking format."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from launchers.recipe.schema import Recipe
 
 
 def is_online(recipe: Recipe) -> bool:
-    """Whether the policy is trained on completions of its own."""
+    """Whether the method is online RL."""
     return recipe.method in ("grpo", "ppo")
 
 
 def benchmark_params(recipe: Recipe, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a benchmark's reward, in the recipe's thinking format.
+    """Parameters of a benchmark's reward, with the recipe's thinking format.
 
-    A reward model scores held-out answers as it scores those of the training: its parameters hold where the benchmark
-    has none.
+    For reward `model`, the parameters of the training reward are the defaults, so that held-out answers are scored in
+    the same way.
     """
     trained = recipe.reward.params if recipe.reward and recipe.reward.name == name == "model" else {}
     return {**trained, **params, **with_thinking(name, {}, recipe.thinking)}
 
 
 def with_thinking(reward: str, params: Mapping[str, Any], thinking: str | None) -> dict[str, Any]:
-    """A reward's parameters with the recipe's thinking format, where the reward (or a part of it) has one."""
+    """A reward's parameters with the recipe's thinking format, if the reward (or a component of it) takes one."""
     if thinking is None or reward not in rewards.REGISTRY:
         return dict(params)
     if isinstance(parts := params.get("parts"), list):
-        fed = [
+        filled = [
             {**part, "params": with_thinking(part["reward"], part.get("params", {}), thinking)}
             if isinstance(part, dict) and "reward" in part else part
             for part in parts
         ]  # fmt: skip
-        return {**params, "parts": fed}
+        return {**params, "parts": filled}
     known = rewards.reward_class(reward).model_fields
     return {**({"thinking": thinking} if "thinking" in known else {}), **params}

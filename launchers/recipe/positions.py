@@ -1,7 +1,7 @@
-"""YAML with memory: every value knows the file and line it came from.
+"""A YAML loader that records the file and line of every value.
 
-The loader reads YAML 1.2's core types (so `1e-5` is a number, and `no` is a word), refuses duplicate keys
-and non-text keys, and never constructs objects.
+It reads YAML 1.2's core types (`1e-5` is a number, `no` is a string), rejects duplicate and non-text keys, and never
+constructs objects.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Tree:
         return self.value
 
     def at(self, path: tuple[str | int, ...]) -> Tree | None:
-        """The tree at a path of keys and indices, None where it does not reach."""
+        """The tree at a path of keys and indices; None if the path does not exist."""
         node = self
         for part in path:
             try:
@@ -45,7 +45,7 @@ class Tree:
         return node
 
     def mapped(self, change: Callable[[Tree], Tree]) -> Tree:
-        """The tree with `change` applied to every value of it, inner ones first."""
+        """The tree with `change` applied to every value, inner ones first."""
         value = self.value
         if isinstance(value, dict):
             value = {key: child.mapped(change) for key, child in value.items()}
@@ -54,7 +54,7 @@ class Tree:
         return change(Tree(value, self.where))
 
     def where_of(self, path: tuple[str | int, ...]) -> str:
-        """Where the value at `path` was written, or the nearest that encloses it."""
+        """Where the value at `path`, or else its nearest ancestor, was written."""
         while path:
             if node := self.at(path):
                 return node.where
@@ -98,7 +98,7 @@ for _tag, _pattern, _first in (
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
-    """The node's value. Raises ValueError for what is not a plain one."""
+    """The node's value. Raises ValueError if it is not a plain scalar."""
     kind, text = node.tag.rsplit(":", 1)[-1], node.value
     if kind == "str":
         return text
@@ -117,7 +117,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
 
 def _convert(node: yaml.Node, file: str, faults: list[Fault], seen: set[int]) -> Tree:
     where = f"{file}:{node.start_mark.line + 1}"
-    if id(node) in seen:  # an alias; nested ones make a small file endless
+    if id(node) in seen:  # an alias; nested ones expand exponentially
         faults.append(Fault(where, "", "aliases are not allowed: use `extends` to share values"))
         return Tree(None, where)
     seen.add(id(node))
@@ -139,7 +139,7 @@ def _convert(node: yaml.Node, file: str, faults: list[Fault], seen: set[int]) ->
             continue
         if key in children:
             first = children[key].where.rsplit(":", 1)[-1]
-            faults.append(Fault(at, key, f"written twice (first in line {first}): keep one"))
+            faults.append(Fault(at, key, f"duplicate key (first in line {first}): keep one"))
         child = _convert(value_node, file, faults, seen)
         children[key] = Tree(child.value, at)
     return Tree(children, where)
@@ -147,7 +147,7 @@ def _convert(node: yaml.Node, file: str, faults: list[Fault], seen: set[int]) ->
 
 @cache  # a plan reads its family's pipelines and its hardware a dozen times
 def parse(text: str, file: str) -> Tree:
-    """A YAML document as a tree. Raises UserError for syntax errors, duplicate keys and exotic values."""
+    """A YAML document as a tree. Raises UserError for syntax errors, duplicate keys and unsupported values."""
     try:
         node = documents.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
@@ -169,7 +169,7 @@ def parse(text: str, file: str) -> Tree:
 
 
 def load(path: Path, shown: str) -> Tree:
-    """A YAML file that holds a mapping. `shown` is the name used in messages."""
+    """Load a YAML file that must contain a mapping. `shown` is its name in messages."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -178,12 +178,12 @@ def load(path: Path, shown: str) -> Tree:
         raise fail(f"cannot be read: {error.strerror}", shown) from None
     tree = parse(text, shown)
     if not isinstance(tree.value, dict):
-        raise fail("a mapping of keys to values is expected here", tree.where)
+        raise fail("must be a mapping of keys to values", tree.where)
     return tree
 
 
 def merge(below: Tree, above: Tree) -> Tree:
-    """`above` laid over `below`: mappings merge key by key, everything else is replaced."""
+    """`above` merged over `below`: mappings key by key, everything else is replaced."""
     if isinstance(below.value, dict) and isinstance(above.value, dict):
         merged = dict(below.value)
         for key, child in above.value.items():

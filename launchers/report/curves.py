@@ -1,7 +1,7 @@
-"""The log of an online RL training, as its folder holds it: its metrics, a file per attempt, merged into curves.
+"""Merges the metric logs of a training, one file per attempt, into curves.
 
 metrics/<attempt>.jsonl    {"step": n, "data": {metric: value}}; step 0 is the validation before training
-planned.json, stopped.json, notes.json    steps planned; why it ended early; what else is to be said of it
+planned.json, stopped.json, notes.json    planned steps; why it stopped early; notes for the report
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import Any, Literal
 
 Point = tuple[float, float]  # step, value
 Measure = Literal["acc", "reward"]
-# Metrics that a report shows, and how they begin where there are several. The others, some hundred in a step, are not
-# kept.
-WAITED = "timing_s/agent_loop/compute_score/mean"  # seconds that a completion waited for its score
+# Metrics that a report shows, by name (KEPT) or prefix (KEPT_BELOW). verl logs about a hundred more per step.
+WAITED = "timing_s/agent_loop/compute_score/mean"  # mean seconds that a completion waits for its score
 KEPT = frozenset({
     "accuracy/train", "groups/zero_variance", "critic/score/mean", "critic/rewards/mean", "critic/vf_loss",
     "actor/pg_loss", "actor/kl_loss", "actor/reward_kl_penalty", "actor/entropy", "actor/entropy_loss",
     "actor/grad_norm", "actor/pg_clipfrac", "response_length/mean", "response_length/right", "response_length/wrong",
     "response_length/clip_ratio", "perf/throughput", "sampler/log_prob_difference",
     "sampler/effective_sample_size", "reward/length_correlation", WAITED,
-    "loss", "eval_loss", "rewards/margins", "accuracy",  # of SFT and DPO
+    "loss", "eval_loss", "rewards/margins", "accuracy",  # SFT and DPO
 })  # fmt: skip
 KEPT_BELOW = re.compile(r"reward/part/|outcome/|val-core/|timing_s/[^/]+$")
 VALIDATION = re.compile(r"val-core/(.+)/(acc|reward)/mean@\d+", re.DOTALL)
@@ -31,9 +30,9 @@ VALIDATION = re.compile(r"val-core/(.+)/(acc|reward)/mean@\d+", re.DOTALL)
 
 @dataclass
 class Training:
-    """Curves of one training by metric, in the trainer's units; steps ascend, and every value is finite.
+    """Curves of one training by metric, in the trainer's units, with ascending steps and finite values.
 
-    resumed: first steps of the attempts after the first. broken: metric to (steps not finite, steps logged).
+    resumed: first step of each attempt after the first. broken: metric to (non-finite steps, logged steps).
     """
 
     curves: dict[str, list[Point]] = field(default_factory=dict)
@@ -45,28 +44,28 @@ class Training:
 
     @property
     def last(self) -> float:
-        """The last step that was logged."""
+        """The last logged step."""
         return max((points[-1][0] for points in self.curves.values()), default=0)
 
     def first_of(self, *metrics: str) -> list[Point]:
-        """The curve of the first of these metrics that was logged; [] without any."""
+        """The curve of the first of these metrics that was logged; [] if none was."""
         return next((self.curves[metric] for metric in metrics if metric in self.curves), [])
 
     def below(self, prefix: str) -> dict[str, list[Point]]:
-        """Curves by what follows the prefix in their metric's name."""
+        """Curves of the metrics with this prefix, by the rest of their names."""
         return {key.removeprefix(prefix): points for key, points in self.curves.items() if key.startswith(prefix)}
 
     def validations(self, measure: Measure = "acc") -> dict[str, list[Point]]:
-        """By benchmark the share of right answers, or the mean reward of benchmarks whose reward is no accuracy."""
+        """Validation curves by benchmark: accuracy, or mean reward if the reward is not an accuracy."""
         matches = ((VALIDATION.fullmatch(key), points) for key, points in self.curves.items())
         return {match[1]: points for match, points in matches if match and match[2] == measure}
 
 
 def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:
-    """One training from its attempts' entries, oldest attempt first.
+    """Merge the log entries of a training's attempts, oldest attempt first.
 
-    A resumed run does again what came after its checkpoint: from an attempt's first step on, it alone counts. At that
-    step the two add up, since an attempt may open with a validation of the step that it goes on from.
+    A resumed run repeats the steps after its checkpoint, so an attempt replaces earlier entries after its first step.
+    At that step itself entries are merged: an attempt may begin with a validation of the step it resumes from.
     """
     values: dict[str, dict[float, float]] = {}
     ignored: set[str] = set()
@@ -88,7 +87,7 @@ def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:
                 if key in ignored:
                     continue
                 if key not in values and key not in KEPT and not KEPT_BELOW.match(key):
-                    ignored.add(key)  # asked once: a long run logs millions of values
+                    ignored.add(key)  # cached, since a long run logs millions of values
                 elif (point := number(value)) is not None:
                     values.setdefault(key, {})[step] = point
     for key, known in values.items():
@@ -101,7 +100,7 @@ def merged(attempts: Iterable[Iterable[Mapping[str, Any]]]) -> Training:
 
 
 def number(value: Any) -> float | None:
-    """A JSON number as a float (infinite beyond a float's range); None for everything else."""
+    """A JSON number as a float (infinite if out of range); None for other values."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Numbers and text as a reader wants them: counts, intervals, times, sizes; `–` for what is not known."""
+"""Formats numbers and text for reports: counts, intervals, times, sizes; `–` for unknown values."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from data_prep.core.files import size_text
 
 Metric = Mapping[str, Any]  # name, unit, higher_is_better
-ACCURACY: Metric = {"name": "accuracy", "unit": "%", "higher_is_better": True}  # of results that name no metric
-# C0 and C1 controls, lone surrogates, and the marks that turn the direction of text: they hide text.
+ACCURACY: Metric = {"name": "accuracy", "unit": "%", "higher_is_better": True}  # the default metric
+# C0 and C1 control characters, lone surrogates, and bidirectional formatting characters, which can hide text.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -25,7 +25,7 @@ def number(value: float | None, digits: int = 1) -> str:
 
 
 def signed(value: float | None, metric: Metric = ACCURACY) -> str:
-    """21.34 -> +21.3; -0.04 -> 0.0; of a metric in other units than percent with its digits."""
+    """21.34 -> +21.3; -0.04 -> 0.0; more digits for small values of metrics not in percent."""
     text = figure(value, metric)
     if value is not None and not text.strip("−0."):
         return text.lstrip("−")
@@ -41,27 +41,27 @@ def span(interval: Sequence[float] | None, metric: Metric = ACCURACY) -> str:
 
 
 def figure(value: float | None, metric: Metric = ACCURACY) -> str:
-    """71.64 -> 71.6; of a metric in other units than percent with its digits."""
+    """71.64 -> 71.6; more digits for small values of metrics not in percent."""
     return "–" if value is None else number(value, _digits(value, metric))
 
 
 def measured(value: float | None, metric: Metric = ACCURACY) -> str:
-    """71.64 -> 71.6 %; of BLEU 0.2143 -> 0.214; of a score -10.64 points -> −10.6 points."""
+    """71.64 -> 71.6 %; BLEU 0.2143 -> 0.214; a score in points -10.64 -> −10.6 points."""
     return "–" if value is None else f"{figure(value, metric)} {metric['unit']}".strip()
 
 
 def _digits(value: float, metric: Metric) -> int:
-    """Digits after the point: one of percent and of large numbers, three of small ones."""
+    """Digits after the decimal point: one for percent and numbers from 10, two from 1, else three."""
     return 1 if metric["unit"] == "%" or abs(value) >= 10 else 2 if abs(value) >= 1 else 3
 
 
 def heading(metric: Metric) -> str:
-    """The metric with its unit, as axes and columns are headed: accuracy, %."""
+    """The metric with its unit, for axes and column heads: accuracy, %."""
     return ", ".join(filter(None, (metric["name"], metric["unit"])))
 
 
 def points(metric: Metric) -> str:
-    """The unit of differences: points of percent, else the metric's own."""
+    """The unit of differences: points for percent, else the metric's unit."""
     return "points" if metric["unit"] == "%" else str(metric["unit"])
 
 
@@ -71,7 +71,7 @@ def change(value: float, metric: Metric = ACCURACY) -> str:
 
 
 def sign(interval: Sequence[float]) -> int:
-    """1 or -1 where the interval excludes zero, else 0."""
+    """1 or -1 if the interval excludes zero, else 0."""
     return int(interval[0] > 0) - int(interval[1] < 0)
 
 
@@ -90,8 +90,8 @@ def clock(seconds: float | None) -> str:
 
 
 def visible(value: Any) -> Any:
-    """Text with invisible characters as U+FFFD; newlines and tabs, and what is no plain text, stay."""
-    if type(value) is not str:  # markup of our own is a subclass
+    """Replace invisible characters in a str by U+FFFD, except newlines and tabs; other values are unchanged."""
+    if type(value) is not str:  # Markup is a subclass
         return value
     return _INVISIBLE.sub("\ufffd", value.replace("\r\n", "\n"))
 

@@ -1,10 +1,10 @@
-"""One run directory to one page: `report.html`, self-contained, without scripts.
+"""Writes a run's `report.html`, a self-contained page without scripts.
 
     python -m launchers report runs/min_o1/sft_short/<time>-<hash>
 
-Only the run directory is read, and whatever of it is there: a run that stopped after its data still gets a
-page, which says what is missing. The same directory gives the same bytes. Names, prompts and completions are
-other people's text: the template escapes all of it, and the page's policy forbids scripts and network.
+It reads only the run directory. An unfinished run gets a page that says what is missing. Output is deterministic.
+Names, prompts and completions are untrusted text: the template escapes them, and the page's content security policy
+forbids scripts and network access.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from launchers.report.sections import rollouts as report_rollouts
 from launchers.report.sections import training as report_training
 from launchers.report.verdict import verdict, within
 
-TEXT_LIMIT = 6000  # characters of a prompt or completion that the page keeps
-OPEN_LIMIT = 400  # characters shown before the reader asks for more
+TEXT_LIMIT = 6000  # characters of a prompt or completion that the page contains
+OPEN_LIMIT = 400  # characters shown before the text is expanded
 
 
 def build(run_dir: Path) -> Path:
     """Write `report.html` into a run directory and return its path.
 
-    Raises FileNotFoundError when there is no such directory.
+    Raises FileNotFoundError if there is no such directory.
     """
     if not run_dir.is_dir():
         raise FileNotFoundError(f"{run_dir}: no such run directory")
@@ -42,15 +42,15 @@ def build(run_dir: Path) -> Path:
 
 
 def write_page(folder: Path, text: str) -> Path:
-    """Write a page as `report.html` into a folder; returns its path."""
+    """Write a page to `report.html` in a folder; returns its path."""
     path = folder / "report.html"
     write_atomic(path, [text.encode("utf-8", errors="replace")])
     return path
 
 
 def from_template(name: str, values: Json) -> str:
-    """A page of templates/, its text escaped. A value that its folder lacks is empty."""
-    from jinja2 import ChainableUndefined  # only what renders pays for it
+    """Render a page template with escaping. Missing values are empty."""
+    from jinja2 import ChainableUndefined  # imported here: slow, and only rendering needs it
 
     pages = environment().overlay(
         autoescape=True, finalize=figures.visible, keep_trailing_newline=False, undefined=ChainableUndefined
@@ -60,7 +60,7 @@ def from_template(name: str, values: Json) -> str:
 
 
 def page(run: Results) -> Json:
-    """Everything the template shows, as plain values and finished plots."""
+    """The template's values, including plots."""
     family, name = run.plan.get("family"), run.run.get("recipe") or run.plan.get("recipe") or run.dir.name
     parts: Json = {
         "name": name if not family or "/" in name else f"{family}/{name}",
@@ -101,8 +101,8 @@ def page(run: Results) -> Json:
 
 
 def tiles(run: Results) -> list[tuple[str, str, str, Json, float | None]]:
-    """The first screen: each evaluation of the one task, or the last one of several; (head, label, task, result, mean
-    before)."""
+    """(head, label, task, result, mean before) of the tiles at the top: all evaluations if there is one task, else the
+    last evaluation of each task."""
     if len(run.tasks) == 1:
         task = run.tasks[0]
         tiles_of = [(name, name, task, run.result(name, task), None) for name in run.evals]
@@ -114,7 +114,7 @@ def tiles(run: Results) -> list[tuple[str, str, str, Json, float | None]]:
 
 
 def steps(run: Results) -> Json:
-    """Steps that were planned and that were done, None where a count is not known."""
+    """Planned and finished steps; None if unknown."""
     online, planned = run.online.get("train"), (run.plan.get("steps") or {}).get("planned")
     done = run.losses["train"][-1][0] if "train" in run.losses else online and online.last
     return {
@@ -125,7 +125,7 @@ def steps(run: Results) -> Json:
 
 
 def decodings(run: Results) -> list[tuple[list[str], str]]:
-    """Evaluations by how they decoded: (labels, the settings in words)."""
+    """Evaluations grouped by sampling parameters: (labels, parameters as text)."""
     labels_by_text: dict[str, list[str]] = {}
     for name, evaluation in run.evals.items():
         if settings := evaluation.get("decoding"):
@@ -134,7 +134,7 @@ def decodings(run: Results) -> list[tuple[list[str], str]]:
 
 
 def eval_plots(run: Results) -> list[str]:
-    """For each metric, means with intervals: a group per task, a line per evaluation, published numbers as one."""
+    """One plot per metric: means with intervals, a group per task, a line per evaluation, one for published results."""
     groups: dict[str, list[tuple[str, list[Whisker]]]] = {}
     for task in run.tasks:
         lines = [_whisker(run, name, r) for name in run.evals if (r := run.result(name, task))]
@@ -154,7 +154,7 @@ def _whisker(run: Results, name: str, result: Json) -> Whisker:
 
 
 def published(run: Results) -> list[Json]:
-    """This run, what the recipe expects, and other systems: numbers by task; [] without published numbers."""
+    """Results by task of this run, of the original (`expect`) and of other systems; [] without published results."""
     theirs = {"expected of this recipe": run.recipe.get("expect"), **(run.recipe.get("reference") or {})}
     rows = [{"name": name, "ours": False, "values": values} for name, values in theirs.items() if values]
     if rows and "after" in run.evals:
@@ -164,7 +164,7 @@ def published(run: Results) -> list[Json]:
 
 
 def difference_plots(run: Results) -> list[str]:
-    """For each unit, paired differences with intervals, around zero."""
+    """One plot per unit: paired differences with intervals."""
     groups: dict[str, dict[str, list[Whisker]]] = {}
     for c in run.comparisons:
         pair = f"{c['a']} − {c['b']}"
@@ -180,7 +180,7 @@ def difference_plots(run: Results) -> list[str]:
 
 
 def levels(run: Results) -> list[Json]:
-    """Per task that has levels: a plot and a table of accuracy by level and evaluation."""
+    """For each task with levels: a plot and a table of accuracy by level and evaluation."""
     levels_of_tasks = []
     for i, task in enumerate(run.tasks):
         by = {n: table for n in run.evals if (table := (run.result(n, task).get("by") or {}).get("level"))}
@@ -197,7 +197,7 @@ def levels(run: Results) -> list[Json]:
 
 
 def samples(run: Results) -> list[Json]:
-    """Scored rows of the last evaluation, right ones first."""
+    """Scored rows of the last evaluation."""
     label = "after" if run.paths("eval/after.samples.jsonl") else next(reversed(run.evals), "")
     rows = []
     for row in run.lines(f"eval/{label}.samples.jsonl"):
@@ -208,7 +208,7 @@ def samples(run: Results) -> list[Json]:
 
 
 def folded(value: Any) -> tuple[str, str]:
-    """(what is shown at once, all of it when that is more), cut to what a page can hold."""
+    """(text shown, full text up to TEXT_LIMIT or "" if it is all shown)."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if len(text) <= OPEN_LIMIT + 100:
         return text, ""
@@ -217,7 +217,7 @@ def folded(value: Any) -> tuple[str, str]:
 
 
 def times(run: Results) -> list[Json]:
-    """Seconds and peak memory of each phase, attempts added up, and why the last one failed if it did."""
+    """Seconds (summed over attempts) and peak memory of each phase, and the last attempt's error if it failed."""
     phases: dict[str, Json] = {}
     empty = {"seconds": None, "peak": None, "started": 0, "ended": 0, "error": None}
     for event in run.events:
@@ -237,7 +237,7 @@ def times(run: Results) -> list[Json]:
 
 
 def versions(run: Results) -> list[tuple[str, str]]:
-    """Package versions of the run and of its evaluations, each once."""
+    """Distinct package versions of the run and its evaluations."""
     pairs = {
         (f"{name} ({env})", str(value))
         for env, table in (run.run.get("versions") or {}).items()

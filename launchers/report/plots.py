@@ -1,7 +1,7 @@
-"""The report's plots: SVG by matplotlib, coloured by the page's style sheet, one drawing per screen width.
+"""SVG plots of the report, drawn with matplotlib, one version per screen width.
 
-Text stays text and colours are CSS variables (`--after`, `--ink` …), so a plot follows the page's fonts and
-its light or dark scheme. matplotlib is imported when the first plot is drawn, so that other verbs start fast.
+Text stays text and colours are CSS variables (`--after`, `--ink` …), so that a plot follows the page's fonts and its
+light or dark scheme. matplotlib is imported only when a plot is drawn, because the import is slow.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDE, NARROW = 660.0, 268.0  # points: the page's text column on a desktop and on a phone 390 px wide
-PANEL = (316.0, 134.0)  # points: one of several plots beside and below each other
-PANEL_EDGES = (41.0, 12.0, 32.0, 6.0)  # points left, right, below and above its axes, so that axes stand in line
-HEAD = 1.45  # lines that a group's name takes, with the room below the group
+PANEL = (316.0, 134.0)  # points: one of several plots in a grid
+PANEL_EDGES = (41.0, 12.0, 32.0, 6.0)  # points left, right, below and above its axes, so that axes are aligned
+HEAD = 1.45  # height of a group's heading in lines, including the space below the group
 INK, MUTED, GRID, PAGE = "ink", "muted", "line", "page"
 
 
-Draw = Callable[["Axes", float], None]  # on axes of a drawing of this width
+Draw = Callable[["Axes", float], None]  # draws on axes, given the width of the figure
 
 
 @dataclass(frozen=True)
 class Look:
-    """How one series looks everywhere: a CSS tone, a matplotlib marker, and its twin for legends in text."""
+    """The appearance of a series: a CSS tone, a matplotlib marker, and the matching glyph for text legends."""
 
     tone: str
     marker: str
@@ -69,7 +69,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Whisker:
-    """One line of a dot-and-whisker plot: percent; no interval where only dots are known."""
+    """One line of a dot-and-whisker plot; without low and high only dots."""
 
     name: str
     look: Look
@@ -78,8 +78,8 @@ class Whisker:
     high: float | None = None
 
 
-# Each tone is drawn in a colour that nothing else has, and renamed to its CSS variable in the SVG's text. The first
-# three stand in templates/report.mplstyle, too.
+# Each tone is drawn in a unique colour, which is replaced by its CSS variable in the SVG's text. The first three are
+# also in templates/report.mplstyle.
 _TONES = (INK, MUTED, GRID, PAGE, "after", "before", "c1", "c2", "c3", "c4", "right", "wrong")
 _COLOUR = {tone: f"#0{i:x}fe0{i:x}" for i, tone in enumerate(_TONES)}
 
@@ -88,10 +88,10 @@ def panel(
     key: str, title: str, lines: Sequence[Series], last: float, marks: Sequence[float] = (), zero: bool = False,
     xlabel: str = "rollout step",
 ) -> Markup:  # fmt: skip
-    """Curves over steps 0 to `last`, one drawing for all widths, whose axes stand where other panels' do.
+    """Curves over steps 0 to `last`, one version for all widths, with axes aligned across panels.
 
-    Looks without a marker are noisy curves: the running mean is drawn strong, and the first one's steps behind it.
-    marks: steps with a vertical line. zero: the y axis shows 0.
+    Looks without a marker are noisy curves: their running mean is drawn, for the first one also the raw values. marks:
+    steps with a vertical line. zero: the y axis includes 0.
     """
     from matplotlib.ticker import FuncFormatter
 
@@ -131,7 +131,7 @@ def _curve(ax: Axes, line: Series, first: bool) -> None:
 
 
 def bars(key: str, title: str, histogram: Mapping[str, Any], xlabel: str) -> Markup:
-    """A histogram as launchers/run/spread.py counts it, as large as a panel of curves."""
+    """A histogram from launchers/run/spread.py, in the size of a panel."""
     from matplotlib.ticker import MaxNLocator
 
     low, high, counts = histogram["low"], histogram["high"], histogram["counts"]
@@ -154,14 +154,14 @@ def _panel(key: str, title: str, draw: Draw) -> Markup:
 
 
 def thinned(x: Sequence[float], y: Sequence[float], limit: int = 400) -> tuple[list[float], list[float]]:
-    """At most `limit` points: means of that many runs of neighbours."""
+    """At most `limit` points: means of groups of neighbouring points."""
     size = -(-len(x) // limit)
     runs = [slice(start, start + size) for start in range(0, len(x), size)]
     return [sum(x[run]) / len(x[run]) for run in runs], [sum(y[run]) / len(y[run]) for run in runs]
 
 
 def smooth(y: Sequence[float], share: int = 12) -> list[float]:
-    """Each value's mean with its neighbours, a `share`-th of all together and at the ends fewer."""
+    """Running mean over a window of 1/`share` of all points, smaller at the ends."""
     reach = len(y) // (2 * share)
     near = [y[max(0, i - reach) : i + reach + 1] for i in range(len(y))]
     return [sum(values) / len(values) for values in near]
@@ -170,7 +170,7 @@ def smooth(y: Sequence[float], share: int = 12) -> list[float]:
 def whiskers(
     key: str, title: str, groups: Sequence[tuple[str, Sequence[Whisker]]], xlabel: str, zero: bool = False
 ) -> Markup:
-    """Dots with 95 % intervals, one line each, in named groups; with `zero`, a line at zero."""
+    """Dots with 95 % intervals, one line each, in named groups; with `zero`, a vertical line at zero."""
     lines = sum(len(group) for _, group in groups)
     heads = sum(1 for name, _ in groups if name)
     height = 16 * (lines + HEAD * heads) + 46
@@ -208,7 +208,7 @@ def whiskers(
 def against_cost(
     key: str, points: Sequence[tuple[float, Whisker]], start: float | None, unit: str, ylabel: str
 ) -> Markup:
-    """A score with its interval over what training took: a dot each. `start` is drawn as a line."""
+    """Scores with intervals against training cost. `start`: the score before training, drawn as a line."""
 
     def draw(ax: Axes, width: float) -> None:
         if start is not None:
@@ -251,17 +251,17 @@ def _short(text: str, width: float) -> str:
 
 
 def _both(key: str, title: str, draw: Draw, heights: tuple[float, float]) -> Markup:
-    """The plot drawn for both widths; the style sheet shows one."""
+    """The plot in both widths; the style sheet shows one of them."""
     drawn = (_svg(f"{key}-wide", title, draw, WIDE, heights[0]), _svg(f"{key}-narrow", title, draw, NARROW, heights[1]))
     return Markup('<figure class="plot"><div class="wide">{}</div><div class="narrow">{}</div></figure>').format(*drawn)
 
 
 def _svg(key: str, title: str, draw: Draw, width: float, height: float, edges: tuple[float, ...] = ()) -> Markup:
-    """edges: points left, right, below and above the axes; () leaves it to matplotlib."""
+    """edges: points left, right, below and above the axes; () uses matplotlib's layout."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    with style.context(REPO / "templates" / "report.mplstyle", after_reset=True):  # no user's own matplotlibrc
+    with style.context(REPO / "templates" / "report.mplstyle", after_reset=True):  # ignore the user's matplotlibrc
         figure = Figure(figsize=(width / 72, height / 72), layout=None if edges else "constrained", frameon=False)
         axes = figure.add_subplot(facecolor="none")
         if edges:
@@ -274,7 +274,7 @@ def _svg(key: str, title: str, draw: Draw, width: float, height: float, edges: t
 
 
 def _page_svg(text: str, key: str, title: str) -> Markup:
-    """matplotlib's SVG file as part of a page: unique ids, the page's fonts and colours, no style sheet."""
+    """Adapt matplotlib's SVG to the page: unique ids, the page's fonts and colours, no style sheet."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"<style.*?</style>", "", text, flags=re.S)
@@ -284,4 +284,4 @@ def _page_svg(text: str, key: str, title: str) -> Markup:
         text = text.replace(colour, f"var(--{tone})")
     head = f'<svg role="img" aria-label="{escape(title)}" '
     text = re.sub(r"^<svg (.*?)width=\"[^\"]*\" height=\"[^\"]*\"", lambda m: head + m.group(1), text, count=1)
-    return Markup(text)  # noqa: S704  # matplotlib escapes what it is given as text (tested with hostile names)
+    return Markup(text)  # noqa: S704  # matplotlib escapes text (tested with hostile names)

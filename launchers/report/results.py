@@ -1,10 +1,10 @@
-"""What a run directory holds, read as far as it is there: runs get killed, and a report is wanted anyway.
+"""Reads a run directory for the report; missing files are allowed, because the run may be unfinished.
 
-run.json, plan.json, resolved.json      what was asked for and what it became
+run.json, plan.json, resolved.json      the run, its plan, its resolved recipe
 manifests/<pipeline>/<nn>-<step>.json   rows in, out and dropped, per data step
 spreads/<pipeline>.json                 pass rates of sampled questions, margins of pairs (launchers/run/spread.py)
-train/trainer_log.jsonl, controls/<name>/train/trainer_log.jsonl, of DPO trainer_state.json too
-train/metrics/<attempt>.jsonl, …         of online RL instead (report/curves.py), the same below controls/<name>/
+train/trainer_log.jsonl, controls/<name>/train/trainer_log.jsonl, for DPO also trainer_state.json
+train/metrics/<attempt>.jsonl, …         for online RL (report/curves.py), also in controls/<name>/
 eval/<label>.json (+ .samples.jsonl), compare.json
 events.jsonl                            phase_start, phase_end (seconds, peak_rss_mb), …
 """
@@ -26,13 +26,13 @@ from launchers.report.format import ACCURACY, Metric
 from launchers.report.plots import AFTER, BEFORE, OTHERS, Look
 
 Json = dict[str, Any]
-PREFERENCES = {"margin": "rewards/margins", "accuracy": "accuracy"}  # to the trainer's own names
-FIRST = {"before": 0, "after": 2}  # controls stand between
+PREFERENCES = {"margin": "rewards/margins", "accuracy": "accuracy"}  # our name to the trainer's
+FIRST = {"before": 0, "after": 2}  # sort order; controls are in between
 
 
 @dataclass
 class Results:
-    """A run directory's facts. `notes` names, in sentences, what was there and could not be read."""
+    """The contents of a run directory. `notes`: sentences about files that could not be read."""
 
     dir: Path
     notes: list[str] = field(default_factory=list)
@@ -61,24 +61,24 @@ class Results:
 
     @property
     def scale(self) -> str:
-        """The overlay's name, "CPU" of a recipe written for one, else "full"."""
+        """The scale's name, "CPU" for a recipe with CPU hardware, else "full"."""
         hardware = self.plan.get("hardware")
         written_for = hardware.get("device") if isinstance(hardware, dict) else None
         return str(self.run.get("scale") or self.plan.get("scale") or ("CPU" if written_for == "cpu" else "full"))
 
     @property
     def controls(self) -> list[str]:
-        """Names of the control runs that were asked for, trained or evaluated."""
+        """Names of the control runs in the recipe or among the results."""
         named = {*(self.recipe.get("controls") or {}), *self.evals, *self.losses, *self.online}
         return sorted(named - {*FIRST, "train"})
 
     def metric(self, task: str) -> Metric:
-        """What a benchmark measures; accuracy where no evaluation names it."""
+        """A benchmark's metric; accuracy by default."""
         named: Iterator[Metric | None] = (self.result(label, task).get("metric") for label in self.evals)
         return next(filter(None, named), ACCURACY)
 
     def look(self, label: str) -> Look:
-        """How an evaluation or a training is drawn, the same in every plot and table."""
+        """The look of an evaluation or training in all plots and tables."""
         if label in ("after", "train"):
             return AFTER
         return OTHERS[self.controls.index(label) % len(OTHERS)] if label in self.controls else BEFORE
@@ -95,17 +95,17 @@ class Results:
     @property
     def tasks(self) -> list[str]:
         """Evaluated tasks, in the recipe's order."""
-        asked = (self.recipe.get("eval") or {}).get("tasks") or []
+        listed = (self.recipe.get("eval") or {}).get("tasks") or []
         names = list(dict.fromkeys(task for e in self.evals.values() for task in e.get("tasks") or {}))
-        return [task for task in asked if task in names] + [task for task in names if task not in asked]
+        return [task for task in listed if task in names] + [task for task in names if task not in listed]
 
     def result(self, label: str, task: str) -> Json:
-        """One task's result in one evaluation, {} when there is none."""
+        """One task's result in one evaluation; {} if there is none."""
         result: Json = (self.evals.get(label, {}).get("tasks") or {}).get(task) or {}
         return result
 
     def log(self, name: str, folder: str) -> Training:
-        """An SFT or DPO training's log; reward margins may be in trainer_state.json only."""
+        """The log of an SFT or DPO training; reward margins may be only in trainer_state.json."""
         entries = [{"step": e.get("current_steps"), "data": e} for e in self.each(f"{folder}/trainer_log.jsonl")]
         history = self.object(f"{folder}/trainer_state.json").get("log_history")
         for entry in history if isinstance(history, list) else ():
@@ -115,14 +115,14 @@ class Results:
         return self.merged(name, [entries])
 
     def merged(self, name: str, attempts: Iterable[Iterable[Json]]) -> Training:
-        """A training from its attempts' entries, with a note for each metric that was not always finite."""
+        """A training merged from its attempts, with a note for each metric with non-finite values."""
         training = curves.merged(attempts)
         for metric, (broken, logged) in training.broken.items():
             self.notes.append(f"{metric} of {name} was not finite at {broken} of {logged} logged steps.")
         return training
 
     def training(self, name: str, folder: str) -> Training:
-        """An online RL training's log, attempts merged; empty when the folder holds none."""
+        """The merged log of an online RL training; empty if there is none."""
         training = self.merged(name, map(self.each, self.paths(f"{glob.escape(folder)}/metrics/*.jsonl")))
         training.planned = curves.number(self.object(f"{folder}/planned.json").get("steps"))
         training.stopped = self.object(f"{folder}/stopped.json")
@@ -137,16 +137,16 @@ class Results:
         return sorted(str(path.relative_to(self.dir)) for path in self.dir.glob(pattern))
 
     def parse(self, name: str) -> Any:
-        """The JSON in a file; None when there is none to read, with a note unless the file is absent."""
+        """The JSON in a file; None if it is missing, or invalid (then with a note)."""
         path = self.dir / name
         if not path.is_file():
             return None
         try:
             return json.loads(path.read_text(encoding="utf-8", errors="replace"))
         except json.JSONDecodeError as error:
-            self.notes.append(f"{name} is not whole JSON (line {error.lineno}) and was left out.")
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
-            self.notes.append(f"{name} cannot be read ({error}) and was left out.")
+            self.notes.append(f"{name} is not valid JSON (line {error.lineno}) and was skipped.")
+        except (ValueError, RecursionError) as error:  # a number with thousands of digits, deeply nested lists
+            self.notes.append(f"{name} cannot be read ({error}) and was skipped.")
         return None
 
     def object(self, name: str) -> Json:
@@ -158,8 +158,8 @@ class Results:
         return list(self.each(name))
 
     def each(self, name: str) -> Iterator[Json]:
-        """The objects of a JSONL file, one by one. A killed writer leaves a torn line, which is skipped and noted."""
-        path, torn = self.dir / name, 0
+        """Iterate over the objects of a JSONL file. Unreadable lines are skipped and noted."""
+        path, unreadable = self.dir / name, 0
         if not path.is_file():
             return
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
@@ -169,19 +169,19 @@ class Results:
                 try:
                     value = json.loads(line)
                 except (ValueError, RecursionError):
-                    torn += 1
+                    unreadable += 1
                     continue
                 if isinstance(value, dict):
                     yield value
-        if torn:
-            self.notes.append(f"{name}: {torn} unreadable line{'s' * (torn > 1)} skipped.")
+        if unreadable:
+            self.notes.append(f"{name}: {unreadable} unreadable line{'s' * (unreadable > 1)} skipped.")
 
 
 def without_number(name: str) -> str:
-    """A pipeline's name without its place in the order: 01-mix -> mix."""
+    """A pipeline's name without its number: 01-mix -> mix."""
     return re.sub(r"^\d+-", "", name)
 
 
 def label(training: str) -> str:
-    """What a training is called on the page."""
+    """The name of a training on the page."""
     return "this run" if training == "train" else training

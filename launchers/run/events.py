@@ -1,4 +1,4 @@
-"""events.jsonl: what happened in a run, one JSON object a line, appended whole or not at all."""
+"""events.jsonl: the events of a run, one JSON object per line, appended atomically."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-HEARTBEAT = "heartbeat"  # a file that the watcher of a running command counts up
+HEARTBEAT = "heartbeat"  # a file with a counter, updated while a command runs
 
 
 def append(run: Path, event: str, **facts: Any) -> None:
-    """Add one event. A line is one write, so that lines of several processes do not mix."""
+    """Append one event in a single write, so that lines of several processes do not mix."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     line = json.dumps({"time": now, "event": event, **facts}, ensure_ascii=False) + "\n"
     handle = os.open(run / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -24,7 +24,7 @@ def append(run: Path, event: str, **facts: Any) -> None:
 
 
 def read(run: Path) -> Iterator[dict[str, Any]]:
-    """All events; a line cut by a power failure is passed over."""
+    """All events; incomplete lines are skipped."""
     path = run / "events.jsonl"
     if not path.exists():
         return

@@ -1,4 +1,4 @@
-"""Starting what was planned: one bash script, watched, that nothing survives."""
+"""Runs the parts of a plan as one bash script; no process outlives it."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from launchers.run.directory import Run
 from launchers.run.supervise import STOPS, die_with_parent
 from launchers.targets.local import local_script
 
-SHORT_SCRIPT = "step.sh"  # of a run's latest work on only some of its commands
+SHORT_SCRIPT = "step.sh"  # script for a subset of the run's commands
 
 
 @contextmanager
 def only_one(path: Path, what: str = "run") -> Iterator[None]:
-    """Holds a folder's lock. Raises UserError when another process has it."""
+    """Hold a folder's lock. Raises UserError if another process holds it."""
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise fail(f"this {what} is being worked on by another process", str(path)) from None
+            raise fail(f"another process is working on this {what}", str(path)) from None
         yield
 
 
 def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...] | None = None) -> None:
-    """Do `parts` of a run, or what is left of them. Raises UserError before, RunError after a failure.
+    """Run or resume `parts` of a run. Raises UserError before it starts, RunError after a failure.
 
-    commands: in place of all that the plan has for these parts; they need be none of the plan's.
+    commands: run these instead of the plan's.
     """
     doing = run.plan if commands is None else replace(run.plan, commands=commands)
     check_machine(doing, parts)
@@ -65,7 +65,7 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
         try:
             status = script.wait()
         except KeyboardInterrupt:
-            for pid in guard.descendants(script.pid):  # a signal to us alone has not reached them
+            for pid in guard.descendants(script.pid):  # the signal may have reached only this process
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
             script.wait()
@@ -78,14 +78,14 @@ def execute(run: Run, parts: Sequence[str] = PARTS, commands: tuple[Command, ...
 
 
 def _interrupt(signum: int, _frame: object) -> None:
-    """Stop once, whichever signal says so: others while the run is being stopped change nothing."""
+    """Stop on the first signal; ignore further ones."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _check_order(run: Run, parts: Sequence[str]) -> None:
-    """A single part needs what the parts before it leave behind."""
+    """Raises UserError if a part's input has not been made by the parts before it."""
     name = run.plan.resolved.name
     if "train" in parts and "data" not in parts and run.plan.rows() is None:
         raise fail(f"the training data have not been made yet: make data/{name}", str(run.path))
@@ -96,7 +96,7 @@ def _check_order(run: Run, parts: Sequence[str]) -> None:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Where things are and what came out, for --json."""
+    """Paths, status and scores, for --json."""
     result: dict[str, Any] = {"run": str(run.path), "status": rundir.status(run.path)}
     report = run.path / "report.html"
     if report.exists():

@@ -1,4 +1,4 @@
-"""The ends of a run's newest logs, and the usual failures recognised in them (configs/failures.yaml).
+"""The last lines of a run's newest logs, and known failures recognised in them (configs/failures.yaml).
 
 make logs RUN=<dir>        python -m launchers logs <dir>
 """
@@ -24,7 +24,7 @@ TAIL_BYTES = 200_000  # of each log that is searched
 
 @dataclass(frozen=True)
 class Failure:
-    """A recognised failure: its name, the line that shows it, where that stands, and what to change."""
+    """A recognised failure: its name, the log line, where that is, and what to change."""
 
     name: str
     line: str
@@ -39,7 +39,7 @@ def _known() -> list[tuple[str, re.Pattern[str], str | None]]:
 
 
 def recognise(text: str, where: str) -> list[Failure]:
-    """Failures that the lines of a text show, each once, with the first line; a line shows one failure at most."""
+    """Failures recognised in a text, each with its first line; a line matches at most one failure."""
     failures: dict[str, Failure] = {}
     for line in text.splitlines():
         name, change = next(((name, change) for name, pattern, change in _known() if pattern.search(line)), ("", None))
@@ -49,17 +49,17 @@ def recognise(text: str, where: str) -> list[Failure]:
 
 
 def newest_logs(run: Path) -> list[Path]:
-    """Logs of the newest attempt, and of the newest Slurm job."""
+    """Logs of the newest attempt and of the newest Slurm job."""
     attempts = sorted(path for path in (run / "logs").glob("*") if path.is_dir())
     jobs = sorted((run / "logs").glob("slurm-*.out"), key=lambda path: path.stat().st_mtime)
     return [*sorted(attempts[-1].glob("*.log") if attempts else ()), *jobs[-1:]]
 
 
 def of_run(run: Path) -> list[Failure]:
-    """Failures in a run's newest logs and in Slurm's states of its newest jobs."""
+    """Failures in a run's newest logs and in the Slurm states of its newest jobs."""
     try:
         states = slurm.states_and_ends(rundir.newest_jobs(rundir.jobs(run)))
-    except RunError:  # the logs show what Slurm does not say
+    except RunError:  # Slurm does not answer: use the logs alone
         states = {}
     failures = [failure for job, (state, _) in states.items() for failure in recognise(state, f"Slurm, job {job}")]
     for log in newest_logs(run):
@@ -68,7 +68,7 @@ def of_run(run: Path) -> list[Failure]:
 
 
 def tail(log: Path, lines: int | None = None) -> str:
-    """The end of a log that may be large."""
+    """The last TAIL_BYTES, or the last lines of them, of a log."""
     with log.open("rb") as handle:
         handle.seek(max(0, log.stat().st_size - TAIL_BYTES))
         text = handle.read().decode(errors="replace")
@@ -76,13 +76,13 @@ def tail(log: Path, lines: int | None = None) -> str:
 
 
 def as_json(run: Path, lines: int) -> dict[str, Any]:
-    """Logs with their last lines, and the failures."""
+    """Logs with their last lines, and the recognised failures."""
     logs = {str(log): tail(log, lines) for log in newest_logs(run)}
     return {"run": str(run), "logs": logs, "failures": [vars(failure) for failure in of_run(run)]}
 
 
 def print_all(report: dict[str, Any]) -> None:
-    """For people."""
+    """Print logs and failures."""
     for log, text in report["logs"].items():
         print(f"== {shown(Path(log))}\n{text}\n")
     for failure in report["failures"]:

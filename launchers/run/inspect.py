@@ -1,4 +1,4 @@
-"""A recipe's pipeline done up to one of its steps, and a look at what that step made.
+"""Runs a recipe's pipeline up to one step, and shows that step's output.
 
 make data/<family>/<recipe> STEP=label        python -m launchers data <family>/<recipe> --to label
 """
@@ -20,14 +20,14 @@ from launchers.report.format import count, visible
 from launchers.run import execute as running
 from launchers.run.directory import Run
 
-FIRST = 2  # rows that are shown
-VALUES, CHARACTERS = 14, 80  # of a row and of a text that are shown
+FIRST = 2  # rows shown
+VALUES, CHARACTERS = 14, 80  # values per row and characters per text shown
 
 
 def do(run: Run, step: str, where: str) -> Path:
-    """Do a step and what it reads, as far as that is missing; returns the step's directory.
+    """Run a step and its missing inputs; returns the step's directory.
 
-    `where` is the option that named it. Raises UserError for a step that is not there, RunError after a failure.
+    `where` is the option that named it. Raises UserError for an unknown step, RunError after a failure.
     """
     spec = run.plan.specs[plan.data_file("")]
     names = [item.name for item in spec.steps]
@@ -41,7 +41,7 @@ def do(run: Run, step: str, where: str) -> Path:
 
 
 def _missing(spec: Spec, step: str) -> tuple[Command, ...]:
-    """Commands for what is not done of a step and all that it reads; of the last written one, the export as well."""
+    """Commands for a step and its inputs that are not done; for the pipeline's last step also the export."""
     by_name = {item.name: item for item in spec.steps}
     ends = {step} | ({"export"} if by_name["export"].inputs == (step,) else set())
     needed: set[str] = set()
@@ -55,7 +55,7 @@ def _missing(spec: Spec, step: str) -> tuple[Command, ...]:
 
 
 def facts(step: str, folder: Path) -> dict[str, Any]:
-    """What a finished step made: where, how many rows, what was dropped and counted, and its first rows."""
+    """A finished step's paths, row counts, drops by reason, other counts, cost and first rows."""
     manifest = read_manifest(folder)
     assert manifest is not None, folder
     return {
@@ -66,7 +66,7 @@ def facts(step: str, folder: Path) -> dict[str, Any]:
 
 
 def print_facts(step: str, folder: Path) -> None:
-    """For people: about a screen, long values cut."""
+    """Print the facts, about one screen, with long values truncated."""
     from rich.pretty import pprint
 
     step_facts, files = facts(step, folder), [path.name for path in shard_paths(folder)]
@@ -74,7 +74,7 @@ def print_facts(step: str, folder: Path) -> None:
     taken = f"{step_facts['rows_in']:,} rows in, " if step_facts["rows_in"] else ""
     shards = files[0] if len(files) == 1 else f"{files[0]} to {files[-1]}"
     print(f"{visible(named)}: {taken}{step_facts['rows_out']:,} out")
-    print(f"rows      {shown(Path(step_facts['rows']))}: {shards} (dropped ones beside them, *.drops.jsonl)")
+    print(f"rows      {shown(Path(step_facts['rows']))}: {shards} (dropped rows: *.drops.jsonl)")
     print(f"manifest  {shown(Path(step_facts['manifest']))}")
     for word, counts in (("dropped", step_facts["drops"]), ("counted", step_facts["counts"])):
         if counts:

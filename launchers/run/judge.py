@@ -1,10 +1,10 @@
-"""Scores the validation samples of an online RL training with a second reward model, and notes the best checkpoint.
+"""Scores the validation samples of an online RL training with a second reward model, and records the best checkpoint.
 
-    python -m launchers.run.judge RUN/train      (beside the second judge's server: launchers/run/service.py)
+    python -m launchers.run.judge RUN/train      (with the second judge's server running: launchers/run/service.py)
 
-RUN/train holds judge.json (the validation rows, parameters of the reward `model`) and validation/<step>.jsonl, the
-samples of each validation. Writes judged.json: {"means": {step: mean}, "samples": scored ones, "best_step": step}. Only
-steps with a checkpoint can be the best.
+RUN/train contains judge.json (validation rows, parameters of reward `model`) and validation/<step>.jsonl, the samples
+of each validation. Writes judged.json: {"means": {step: mean}, "samples": number scored, "best_step": step}. Only steps
+with a checkpoint can be the best.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import rewards
 from launchers.render import write
 
 JUDGED = "judged.json"
-ERRORS = 0.02  # share of samples that the server may fail to score
+ERRORS = 0.02  # failure limit: fraction of samples without a score
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status 1 where too many samples could not be scored."""
+    """Exit status 1 if too many samples could not be scored."""
     folder = Path(argv[0])
     means: dict[int, float] = {}
     settings = json.loads((folder / "judge.json").read_text())

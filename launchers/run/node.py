@@ -1,8 +1,8 @@
-"""One node's share of a command on several nodes: a task of the srun in nodes.py.
+"""Runs one node's part of a multi-node command: a task of the srun in nodes.py.
 
     python -m launchers.run.node torchrun|ray ADDRESS:PORT GPUS LOG [SETTINGS VLLM_PYTHON PHASE] -- command…
 
-The first node's output is the command's own; that of the others, and of Ray, goes to LOG.node<rank>.log.
+The first node's output is the command's output; that of the other nodes, and of Ray, goes to LOG.node<rank>.log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RAY_PORTS = (
     "node-manager-port", "object-manager-port", "runtime-env-agent-port", "dashboard-agent-grpc-port",
     "dashboard-agent-listen-port", "metrics-export-port", "ray-client-server-port",
 )  # fmt: skip
-STARTS, STARTED = 3, b"Ray runtime started"  # Ray gives a node 30 s to start, which a busy machine may exceed
+STARTS, STARTED = 3, b"Ray runtime started"  # Ray's limit of 30 s per start can be too short on a busy machine
 stopped: list[int] = []
 STOPPED = b"stopped: this node was not the first to fail\n"
 SHORT = 20  # characters
@@ -38,9 +38,9 @@ MOST_OBJECTS, LEAST_OBJECTS = 20 * 10**9, 10**8  # bytes of Ray's object store
 
 
 def own_address(other: str) -> str:
-    """This node's address on the network to another node, or of the site's interface. Raises OSError.
+    """This node's address on the network to another node, or that of the site's interface. Raises OSError.
 
-    It is asked of the routes: what a host calls itself is often the loopback interface.
+    It is read from the routing table: a host's own name often resolves to the loopback interface.
     """
     if name := os.environ.get("POSTTRAIN_INTERFACE"):
         return _address_of(name)
@@ -50,9 +50,9 @@ def own_address(other: str) -> str:
 
 
 def interface_of(address: str) -> str | None:
-    """The interface that has this address."""
+    """The interface with this address."""
     for _, name in socket.if_nameindex():
-        with suppress(OSError):  # it has none
+        with suppress(OSError):  # it has no address
             if _address_of(name) == address:
                 return name
     return None
@@ -65,17 +65,17 @@ def _address_of(name: str) -> str:
 
 
 def free_ports(count: int, first: int, block: int) -> list[int]:
-    """Consecutive free ports from `first` on, or from as many blocks further as it takes. Raises OSError."""
+    """`count` consecutive free ports, starting at `first` or a multiple of `block` above it. Raises OSError."""
     for start in range(first, 32_000, block):
         with ExitStack() as stack, suppress(OSError):
             for port in range(start, start + count):
                 stack.enter_context(socket.socket()).bind(("", port))
             return list(range(start, start + count))
-    raise OSError(f"no {count} free ports from {first} on")
+    raise OSError(f"no {count} consecutive free ports at or above {first}")
 
 
 def wait_for(address: str, seconds: float = 300.0) -> None:
-    """Return once something listens at host:port. Raises OSError when the time is over."""
+    """Return once host:port accepts connections. Raises OSError after a timeout."""
     host, _, port = address.partition(":")
     end = time.monotonic() + seconds
     while True:
@@ -84,13 +84,13 @@ def wait_for(address: str, seconds: float = 300.0) -> None:
             return
         except OSError as problem:
             if time.monotonic() > end:
-                raise OSError(f"nothing answers at {address} after {seconds:.0f} s: {problem}") from problem
+                raise OSError(f"no connection to {address} after {seconds:.0f} s: {problem}") from problem
             time.sleep(0.5)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status of the command or of Ray's node."""
-    # Slurm signals every process of the task: ours waits for the others.
+    """Exit status of the command or of the Ray node."""
+    # Slurm signals every process of the task; this one only records the signal and waits for the others.
     signal.signal(signal.SIGTERM, lambda signum, _: stopped.append(signum))
     split = argv.index("--")
     kind, head, gpus, base, beside = argv[0], argv[1], argv[2], Path(argv[3]), argv[4:split]
@@ -115,19 +115,19 @@ def main(argv: Sequence[str]) -> int:
         status = subprocess.run(command, env=environ, stdout=output, stderr=output, check=False).returncode
         if stopped:
             others.write(STOPPED)
-    return 0 if stopped else status  # srun ends with the highest status: that of the task that failed first
+    return 0 if stopped else status  # srun returns the highest status, which is that of the task that failed first
 
 
 def service_port(port: int, rank: int) -> int:
-    """Of the reward model's server on a node, from that of Ray's head: known to the command, which is on the first."""
+    """Port of the reward model's server on a node, derived from the Ray head's port, which the command knows."""
     return port + 2 * len(RAY_PORTS) + 1 + rank % 2
 
 
 def _ray_words(python: str, head: str, rank: int, address: str, gpus: str) -> list[str]:
-    """The command that starts a node of the cluster. Ports, CPUs, GPUs and memory are all stated."""
+    """The command that starts a Ray node, with explicit ports, CPUs, GPUs and memory."""
     port = int(head.partition(":")[2])
     ports = free_ports(len(RAY_PORTS), port + 1 + len(RAY_PORTS) * (rank % 2), 4 * len(RAY_PORTS))
-    # Ray's client listens where its package is, at 10001 unless told, and is refused as an option where it is not.
+    # Ray's client server needs grpc: with it, Ray listens at 10001 by default; without it, the option is an error.
     client = rank == 0 and any(Path(python).parents[1].glob("lib/*/site-packages/grpc"))
     role = ["--head", f"--port={port}", "--include-dashboard=false"] if rank == 0 else [f"--address={head}"]
     return [
@@ -139,15 +139,15 @@ def _ray_words(python: str, head: str, rank: int, address: str, gpus: str) -> li
 
 
 def _temporary() -> str:
-    """A new folder for Ray on this node's own disk: sockets' paths below it have up to 107 characters."""
+    """A new folder for Ray on this node's disk, with a short path: socket paths are limited to 107 characters."""
     below = tempfile.gettempdir() if len(tempfile.gettempdir()) < SHORT else "/tmp"  # noqa: S108
     return tempfile.mkdtemp(prefix="ray-", dir=below)
 
 
 def _ray_node(words: list[str], head: str | None, environ: dict[str, str], log: Path) -> int:
-    """Ray's processes of this node until they are stopped or one dies; `head` is waited for, starts are tried again."""
+    """Run Ray's processes on this node until they stop or one dies; waits for `head` and retries failed starts."""
     if not environ.get("CUDA_VISIBLE_DEVICES", "0"):
-        del environ["CUDA_VISIBLE_DEVICES"]  # an empty list contradicts the GPUs that Ray only counts on a CPU
+        del environ["CUDA_VISIBLE_DEVICES"]  # on a CPU, an empty list contradicts --num-gpus
     if head is not None:
         wait_for(head)
     try:
@@ -165,12 +165,12 @@ def _ray_node(words: list[str], head: str | None, environ: dict[str, str], log: 
 
 
 def _cpus() -> int:
-    """CPUs of this task: Slurm's, where it does not bind them the process sees those of the whole node."""
+    """CPUs of this task: Slurm's number, because without CPU binding the process sees all of the node's CPUs."""
     return int(os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0)))
 
 
 def _objects() -> int:
-    """Bytes for Ray's objects: three tenths of the job's memory, and half of what /dev/shm has."""
+    """Bytes for Ray's object store: 30 % of the job's memory, at most half of the free space in /dev/shm."""
     memory = int(os.environ.get("SLURM_MEM_PER_NODE") or 0) * 2**20 or MOST_OBJECTS
     return max(LEAST_OBJECTS, min(int(0.3 * memory), shutil.disk_usage("/dev/shm").free // 2, MOST_OBJECTS))  # noqa: S108
 
@@ -179,7 +179,7 @@ def _more_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard < LOW_FILES:
-        print(f"warning: this node allows {hard} open files a process: Ray and servers may need more", flush=True)
+        print(f"warning: this node allows {hard} open files per process: Ray and servers may need more", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     python -m launchers.run.nodes torchrun NODES GPUS -- PYTHON -m torch.distributed.run …
     python -m launchers.run.nodes ray NODES GPUS [SETTINGS VLLM_PYTHON PHASE] -- PYTHON -m …
 
-torchrun: a task of each node runs the command, with rank, address and port of the first node in PET_… (which torchrun
-reads). ray: a task of each node is a node of a Ray cluster of this job's own, on which the command then runs here, with
-RAY_ADDRESS set; each node has a server of the reward model where that is named. Either ends with the other: a lost node
-or head ends the command, whose exit status is ours, or 75 for such a loss.
+torchrun: one task per node runs the command, with rank, address and port of the first node in PET_… variables, which
+torchrun reads. ray: one task per node starts a node of a Ray cluster private to this job; the command then runs on the
+first node with RAY_ADDRESS set. With SETTINGS each node also runs a reward model server. The cluster stops with the
+command, and a lost node or head stops the command. Exit status: the command's, or 75 if a node or the head was lost.
 Without Slurm, torchrun's rank and address come from NODE_RANK, MASTER_ADDR and MASTER_PORT.
 """
 
@@ -28,38 +28,38 @@ from launchers.envs import interpreter
 from launchers.run.node import STOPPED, free_ports, own_address, service_port, wait_for
 from rewards.model.http import URL_VARIABLE
 
-LOST = 75  # exit status (EX_TEMPFAIL of sysexits.h) where a node or Ray's head is lost: job.sbatch requeues its job
-ANSWER_S = 60.0  # for every node to start a task
-END_S = 30.0  # for a command or a cluster to end by itself
-READY_S = 300.0  # for tasks to start, and for Ray's nodes to have joined
+LOST = 75  # exit status (EX_TEMPFAIL of sysexits.h) if a node or the Ray head is lost: job.sbatch then requeues its job
+ANSWER_S = 60.0  # timeout for every node to start a task
+END_S = 30.0  # grace period for a command or a cluster to stop
+READY_S = 300.0  # timeout for tasks to start, and for Ray nodes to join
 LOOK_EVERY_S, GONE_S = 0.5, 3.0
-FIRST_PORT, JOBS, BLOCK = 20_000, 600, 20  # below the ports that the kernel hands out (32,768), a block for each job
+FIRST_PORT, JOBS, BLOCK = 20_000, 600, 20  # below the kernel's ephemeral ports (from 32,768), one block per job
 BY_HAND = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 LOOPBACK = "127."
-TAIL = 40  # lines of another node's log that are shown when it fails
+TAIL = 40  # lines of another node's log shown when it fails
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status of the command, or 1 where it could not be started on all nodes."""
+    """Exit status of the command, or 1 if it could not be started on all nodes."""
     split = argv.index("--")
     kind, nodes, gpus, beside, command = argv[0], int(argv[1]), argv[2], argv[3:split], list(argv[split + 1 :])
     if "SLURM_JOB_ID" not in os.environ:
         return _by_hand(kind, nodes, command)
     hosts = _output("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
     if len(hosts) < nodes:
-        return _error(f"the allocation has {len(hosts)} nodes, {nodes} are needed")
+        return _error(f"the allocation has {len(hosts)} nodes, but {nodes} are needed")
     other = _node_address(hosts[1])
     address = own_address(other)
-    if address.startswith(LOOPBACK) and not other.startswith(LOOPBACK):  # of a Slurm on one host, its own words
+    if address.startswith(LOOPBACK) and not other.startswith(LOOPBACK):  # Slurm on a single host gives 127.… itself
         reason = "Correct /etc/hosts, or set network_interface in the site profile"
-        return _error(f"{other} has the loopback address {address} here, where no other node can be reached. {reason}")
+        return _error(f"{other} resolves to the loopback address {address}, which other nodes cannot reach. {reason}")
     first = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % JOBS * BLOCK
     (port,) = free_ports(1, first, BLOCK)
     base = Path(os.environ.get("POSTTRAIN_LOG") or "nodes.log")
-    if kind == "ray":  # no other user of these hosts can use the cluster: a task on it runs any code as this user
+    if kind == "ray":  # keep other users off the cluster: its tasks run arbitrary code as this user
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     logs = [base.with_suffix(f".node{rank}.log") for rank in range(nodes)]
-    core = str(interpreter("core"))  # not a copy on this node's own disk, which others may still lack
+    core = str(interpreter("core"))  # not this node's local copy, which other nodes may lack
     task = [core, "-m", "launchers.run.node", kind, f"{address}:{port}", gpus, str(base), *beside, "--", *command]
     srun = [
         "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--wait=0",
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _all_answer(nodes: int) -> bool:
-    """Whether all nodes still start a task: others fail over a lost one minutes before Slurm takes it for down."""
+    """Whether all nodes can start a task: Slurm marks a lost node as down only minutes later."""
     asked = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap", "--mem=0", "true"]
     try:
         return subprocess.run(asked, check=False, timeout=ANSWER_S, stderr=subprocess.DEVNULL).returncode == 0
@@ -102,11 +102,11 @@ def _on_ray(srun: Sequence[str], command: Sequence[str], address: str, nodes: in
 
 
 def _beside(cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapping[str, str], lost: int) -> int:
-    """Exit status of a command; `lost` where the cluster ends first, which ends the command, too."""
+    """Run a command on the cluster; returns its exit status, or `lost` if the cluster ends first."""
     process = subprocess.Popen(argv, env=environ)
     while (status := process.poll()) is None:
         if cluster.poll() is not None:
-            _end(process)  # it may wait for a head that is gone
+            _end(process)  # it may be waiting for a lost head
             return _error(f"the Ray cluster ended (exit {cluster.returncode})", lost)
         time.sleep(LOOK_EVERY_S)
     if status and _gone(cluster, environ["RAY_ADDRESS"]):
@@ -115,7 +115,7 @@ def _beside(cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapp
 
 
 def _gone(cluster: subprocess.Popen[bytes], head: str) -> bool:
-    """Whether the cluster is ending, which a command on it may notice first."""
+    """Whether the cluster is stopping (the command may fail before the cluster's process ends)."""
     end = time.monotonic() + GONE_S
     while time.monotonic() < end and cluster.poll() is None:
         try:
@@ -138,12 +138,12 @@ def _by_hand(kind: str, nodes: int, command: Sequence[str]) -> int:
     given = {f"PET_{name}": os.environ[name] for name in BY_HAND if name in os.environ}
     if kind != "torchrun" or len(given) < len(BY_HAND):
         by_hand = f", or start it on each with {', '.join(BY_HAND)} set" if kind == "torchrun" else ""
-        return _error(f"{nodes} nodes are needed: submit it (make sbatch/…){by_hand}")
+        return _error(f"needs {nodes} nodes: submit it (make sbatch/…){by_hand}")
     return subprocess.run(command, env={**os.environ, **given}, check=False).returncode
 
 
 def _node_address(host: str) -> str:
-    """A node's address as Slurm knows it: its own name for itself may mean the loopback interface."""
+    """A node's address in Slurm (its host name may resolve to the loopback interface)."""
     address = re.search(r"\bNodeAddr=(\S+)", _output("scontrol", "show", "node", host))
     return address[1] if address else host
 
@@ -153,7 +153,7 @@ def _output(*words: str) -> str:
 
 
 def _show(logs: Sequence[Path]) -> None:
-    """The ends of the logs of nodes that failed by themselves, for this one's, in which a failure is looked for."""
+    """Print the last lines of the logs of nodes that failed on their own, so that this log shows the cause."""
     for log in logs:
         if log.is_file() and not (text := log.read_bytes()).endswith(STOPPED):
             print(f"--- {log}")

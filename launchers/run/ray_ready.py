@@ -1,4 +1,4 @@
-"""Waits until all nodes of a Ray cluster are there; runs in the environment that has this Ray.
+"""Waits until all nodes have joined a Ray cluster; runs in the environment with the cluster's version of Ray.
 
 <python> -m launchers.run.ray_ready ADDRESS NODES SECONDS
 """
@@ -13,7 +13,7 @@ from launchers.run.node import wait_for
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status 1, with a line that says what is missing, when the time is over."""
+    """Exit status 1, after printing what is missing, on timeout."""
     address, expected, end = argv[0], int(argv[1]), time.monotonic() + float(argv[2])
     try:
         wait_for(address, float(argv[2]))

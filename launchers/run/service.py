@@ -1,11 +1,11 @@
-"""Runs a command beside the reward model's server that it asks, and ends with either.
+"""Runs a command together with a reward model server; each stops when the other ends.
 
     python -m launchers.run.service RUN/reward_model.json VLLM_PYTHON PHASE -- command…    (or RUN/second_judge.json)
 
-The server is vLLM's, on a free port and the last GPUs of the node, or an endpoint that runs already. The command finds
-its address in POSTTRAIN_REWARD_MODEL_URL. Before data are scored, and before a training, eight conversations are scored
-by the server and by transformers; a difference refuses it (data_prep/inference/vllm/reward_check.py). A training with
-a colocated reward model serves it itself: the server here has ended, after that check, before the training begins.
+The server is vLLM, on a free port and the node's last GPUs, or an endpoint that is already running. The command reads
+its address from POSTTRAIN_REWARD_MODEL_URL. Before scoring data and before training, eight conversations are scored by
+the server and with transformers; different scores are an error (data_prep/inference/vllm/reward_check.py). With a
+colocated reward model, this server only runs for that check and stops before training, in which the trainer serves it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ LOOK_EVERY_S = 0.5
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status of the command, or 1 where the server cannot be used or has died."""
+    """Exit status of the command, or 1 if the server is unusable or died."""
     file, python, phase, command = Path(argv[0]), Path(argv[1]), argv[2], list(argv[4:])
     if _done_already(command):
         return subprocess.run(command, check=False).returncode
     given, run, began = json.loads(file.read_text()), file.parent, time.monotonic()
-    node = os.environ.get("SLURM_NODEID", "0")  # on several nodes each has a server
+    node = os.environ.get("SLURM_NODEID", "0")  # each node has its own server
     name = f"{file.stem}-{phase}{f'.node{node}' if node != '0' else ''}.log"
     log = run / "logs" / os.environ.get("ATTEMPT", "manual") / name
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
                 named = {key: given[key] for key in ("revision", "template") if given[key]}
                 reward_check.verify(python, given["model"], url, bool(given["url"]), **named)
             if not (given["colocated"] and phase == "train"):
-                return _run_beside(command, {**os.environ, **rest, URL_VARIABLE: url}, endpoint)
+                return _run_with_server(command, {**os.environ, **rest, URL_VARIABLE: url}, endpoint)
         return subprocess.run(command, env=inherited, check=False).returncode
     except DataError as error:
         print(f"error: reward model: {error}", flush=True)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _done_already(command: Sequence[str]) -> bool:
-    """Whether the command's work is there: it needs no server."""
+    """Whether the command's output exists already, so that no server is needed."""
     if list(command[1:3]) == ["-m", "launchers.run.judge"]:
         return (Path(command[3]) / JUDGED).exists()
     if list(command[1:4]) != ["-m", "data_prep", "run"]:
@@ -72,12 +72,12 @@ def _done_already(command: Sequence[str]) -> bool:
     try:
         steps = pipeline.plan(pipeline.Spec.read(Path(command[4])))
     except DataError:
-        return False  # the steps say better what is wrong
+        return False  # the command itself reports the error
     return all(step.state == "done" for step in steps if step.name in names)
 
 
 def _take_gpus(count: int) -> dict[str, str]:
-    """Leave this process, and with it the server, the last `count` GPUs; returns the variables of the command."""
+    """Restrict this process and the server to the last `count` GPUs; returns the command's CUDA_VISIBLE_DEVICES."""
     if not count:
         return {}
     present = map(str, range(len(list(Path("/proc/driver/nvidia/gpus").glob("*")))))
@@ -88,7 +88,7 @@ def _take_gpus(count: int) -> dict[str, str]:
 
 @contextmanager
 def _server(given: Mapping[str, Any], python: Path, log: Path) -> Iterator[tuple[str, Endpoint | None]]:
-    """(url, the server that was started; None for an endpoint). Raises DataError."""
+    """(url, the started server or None for an endpoint). Raises DataError."""
     if given["url"]:
         yield given["url"], None
         return
@@ -100,8 +100,8 @@ def _server(given: Mapping[str, Any], python: Path, log: Path) -> Iterator[tuple
         yield endpoint.base_url.removesuffix("/v1"), endpoint
 
 
-def _run_beside(command: Sequence[str], environ: Mapping[str, str], endpoint: Endpoint | None) -> int:
-    """The command's exit status. Raises DataError when the server dies first; the caller's guard ends the command."""
+def _run_with_server(command: Sequence[str], environ: Mapping[str, str], endpoint: Endpoint | None) -> int:
+    """Run the command; returns its exit status. Raises DataError if the server dies first."""
     with subprocess.Popen(command, env=environ) as process:
         while True:
             try:

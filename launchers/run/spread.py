@@ -1,4 +1,4 @@
-"""How the scored samples of questions spread, and the pairs made of them, in counts that fit into a run directory."""
+"""Statistics of scored samples and of preference pairs, small enough for a run directory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from data_prep.core.rows import prompt_of
 from data_prep.core.step import Row
 
 BINS = 10
-UNDECIDED = ("error", "timeout")  # outcomes that say nothing about a sample
+UNDECIDED = ("error", "timeout")  # outcomes without a valid score
 
 
 def histogram(values: Sequence[float], low: float, high: float) -> dict[str, Any]:
-    """Counts in BINS bins of equal width from `low` to `high`; the last holds its upper end, too."""
+    """Counts in BINS equal-width bins from `low` to `high`; the last bin includes `high`."""
     width = (high - low) / BINS
     counts = [0] * BINS
     for value in values:
@@ -24,8 +24,8 @@ def histogram(values: Sequence[float], low: float, high: float) -> dict[str, Any
 
 
 def of_samples(rows: Iterable[Row]) -> dict[str, Any] | None:
-    """Spreads (highest less lowest score) of questions, and where all scores are 0 to 1 pass rates (share of samples
-    with a score of 1). None where no question has several samples.
+    """Distribution of per-question spreads (highest minus lowest score), and if all scores are in [0, 1], of pass rates
+    (fraction of samples with score 1). None if no question has several samples.
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for row in _scored(rows):
@@ -40,7 +40,7 @@ def of_samples(rows: Iterable[Row]) -> dict[str, Any] | None:
         "spreads": histogram(spreads, 0.0, max(1.0, *spreads)),
     }
     if not all(0 <= score <= 1 for group in scores.values() for score in group):
-        return counts  # a reward model's are on its own scale
+        return counts  # a reward model's scale
     rates = [sum(score == 1 for score in group) / len(group) for group in scores.values()]
     return counts | {
         "pass_rate": fmean(rates),
@@ -55,7 +55,7 @@ def _scored(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def of_scores(rows: Iterable[Row]) -> dict[str, Any] | None:
-    """The scores of a pool, None where all are 0 or 1 (whose pass rates say all)."""
+    """Distribution of a pool's scores; None if all are 0 or 1 (pass rates suffice)."""
     values = [float(row["score"]) for row in _scored(rows)]
     if all(value in (0, 1) for value in values):
         return None
@@ -63,7 +63,7 @@ def of_scores(rows: Iterable[Row]) -> dict[str, Any] | None:
 
 
 def of_choice(rows: Iterable[Row]) -> dict[str, Any] | None:
-    """Scores of the prompts that were chosen by them, and how the answers' lengths compare with the references'."""
+    """Scores of the prompts selected by likeness, and counts by length of the answer relative to the reference."""
     chosen = [row["meta"] for row in rows if "likeness" in row.get("meta", {})]
     if not chosen:
         return None
@@ -73,12 +73,12 @@ def of_choice(rows: Iterable[Row]) -> dict[str, Any] | None:
 
 
 def _range_of(values: Sequence[float]) -> dict[str, Any]:
-    """A histogram from the least to the largest value; of equal ones over a width of 1."""
+    """A histogram from the smallest to the largest value; of width 1 if all are equal."""
     return histogram(values, min(values), max(values) if max(values) > min(values) else min(values) + 1.0)
 
 
 def of_pairs(rows: Iterable[Row]) -> dict[str, Any] | None:
-    """Margins of score, and by how many characters the preferred completion is longer; None without pairs."""
+    """Score margins, and by how many characters the chosen completion is longer; None without pairs."""
     pairs = [(row["meta"]["margin"], len(row["completion"]), len(row["rejected"])) for row in rows if "rejected" in row]
     if not pairs:
         return None

@@ -1,4 +1,4 @@
-"""Fetches on a login node what compute nodes without a network need: environments, models, benchmarks and data sets.
+"""Downloads, on a login node, what compute nodes without a network need: environments, models, benchmarks, data sets.
 
 make stage/<family>/<recipe>        python -m launchers stage <family>/<recipe>
 """
@@ -30,11 +30,11 @@ from launchers.targets.jobs import environments
 from rewards import Reward
 
 STAGED = "staged.txt"
-UNREAD = ["*.pth", "*.gguf", "*.h5", "*.msgpack", "*.ot", "original/*"]  # weights of other libraries
+UNREAD = ["*.pth", "*.gguf", "*.h5", "*.msgpack", "*.ot", "original/*"]  # weight formats that are not used
 
 
 def stage(run: Run) -> list[str]:
-    """Fetch it all, the rows by doing the steps that load them; returns a line for each. Raises UserError, RunError."""
+    """Download everything, rows by running the `load` steps; returns one line each. Raises UserError, RunError."""
     plan, lines = run.plan, list[str]()
     for env in ("core", *environments(plan)):
         lines.append(f"environment {env}: {envs.ensure(env, plan.hardware.device).parent}")
@@ -42,7 +42,7 @@ def stage(run: Run) -> list[str]:
     for file, spec in plan.specs.items():
         sources = tuple(step for step in spec.steps if step_class(step.kind).scope == "source")
         loads = spec.model_copy(update={"steps": sources})
-        alone = f"stage/{Path(file).name}"  # a spec that also reads the model cannot be planned before the training
+        alone = f"stage/{Path(file).name}"  # a spec with a step that needs the trained model cannot be planned yet
         only = replace(run, plan=replace(plan, specs={**plan.specs, alone: loads}))
         running.execute(only, ("data",), tuple(planning.step_commands(loads, alone, "data", "")))
         lines += [f"rows of {file}: {step.name}" for step in loads.steps]
@@ -51,29 +51,29 @@ def stage(run: Run) -> list[str]:
 
 
 def fetch_models(plan: Plan) -> list[str]:
-    """Fetch the Hub models of a run; returns a line for each. Raises UserError."""
+    """Download the Hub models of a run; returns one line each. Raises UserError."""
     return [f"model {name}: {_fetch(name, revision)}" for name, revision in models(plan)]
 
 
 def models(plan: Plan) -> list[tuple[str, str | None]]:
-    """The Hub models of a run, each with its revision: of trainings, controls, steps, servers and rewards."""
-    asked: dict[tuple[str, str | None], None] = {}
+    """The (Hub model, revision) pairs of a run: of trainings, controls, steps, servers and rewards."""
+    used: dict[tuple[str, str | None], None] = {}
     for recipe in (plan.resolved.recipe, *(job.resolved.recipe for job in plan.jobs)):
-        asked[recipe.model, recipe.revision] = None
+        used[recipe.model, recipe.revision] = None
         for given in (getattr(recipe, name) for name in SERVICES):
             if given is not None and given.placement == "own_gpus":
-                asked[given.model, given.revision] = None
+                used[given.model, given.revision] = None
     for params in (step.params for spec in plan.specs.values() for step in spec.steps):
         if "model" in params and not params.get("base_url"):
-            asked[str(params["model"]), params.get("revision")] = None
+            used[str(params["model"]), params.get("revision")] = None
     for reward in rewards_of(plan):
         if (revision := getattr(reward, "revision", None)) is not None:
-            asked[reward.model, revision or None] = None  # type: ignore[attr-defined]  # as the encoders have it
-    return [(name, at) for name, at in asked if HUB_ID.fullmatch(name) and not Path(name).exists()]
+            used[reward.model, revision or None] = None  # type: ignore[attr-defined]  # encoder rewards
+    return [(name, at) for name, at in used if HUB_ID.fullmatch(name) and not Path(name).exists()]
 
 
 def rewards_of(plan: Plan) -> Iterator[Reward]:
-    """The rewards of a run's trainings and steps; of a combined one its parts."""
+    """The rewards of a run's trainings and steps; for combined rewards their components."""
     named = [
         (step.params["reward"], step.params.get("params", {}))
         for spec in plan.specs.values() for step in spec.steps if step.kind == "score"
@@ -93,34 +93,34 @@ def _fetch(model: str, revision: str | None) -> str:
     try:
         return snapshot_download(model, revision=revision, ignore_patterns=UNREAD)
     except (HfHubHTTPError, HTTPError, OSError) as error:
-        raise fail(f"cannot be fetched: {' '.join(str(error).split())[:200]}", key=f"model {model}") from None
+        raise fail(f"cannot be downloaded: {' '.join(str(error).split())[:200]}", key=f"model {model}") from None
 
 
 def check(plan: Plan) -> None:
-    """Raises UserError where the site's compute nodes have no network, and the run still needs one."""
+    """Raises UserError if the site's compute nodes have no network but the run needs one."""
     if slurm.site_of(plan).offline and (faults := list(_faults(plan))):
         raise UserError(*faults)
 
 
 def _faults(plan: Plan) -> Iterator[Fault]:
-    resolved, dark = plan.resolved, "compute nodes have no network"
+    resolved, offline = plan.resolved, "compute nodes have no network"
     for file, spec in plan.specs.items():
         evaluates = file.startswith("eval/")
-        asked = ((step.name, url) for step in spec.steps for url in addresses(step.params.get("base_url")))
-        name, url = next(((name, url) for name, url in asked if not _is_here(url)), ("", ""))
+        requests = ((step.name, url) for step in spec.steps for url in addresses(step.params.get("base_url")))
+        name, url = next(((name, url) for name, url in requests if not _is_local(url)), ("", ""))
         if url and (evaluates or pipeline.plan(spec)[-1].rows_out is None):
-            without = "evaluate without that task there, and with it where there is a network"
+            without = "remove that task here, and evaluate it where there is a network"
             remedy = without if evaluates else f"make data/{resolved.name} here first"
-            yield resolved.fault("site", f"{dark}, and step {name!r} asks {url}: {remedy}")
+            yield resolved.fault("site", f"{offline}, but step {name!r} sends requests to {url}: {remedy}")
     for name in SERVICES:
-        if (given := getattr(resolved.recipe, name)) is not None and given.url and not _is_here(given.url):
-            yield resolved.fault(f"{name}.url", f"{dark}, and {given.url} is not on the node: take placement own_gpus")
+        if (given := getattr(resolved.recipe, name)) is not None and given.url and not _is_local(given.url):
+            yield resolved.fault(f"{name}.url", f"{offline}, but {given.url} is remote: use placement own_gpus")
     for reward in rewards_of(plan):
-        if (url := str(getattr(reward, "url", ""))).startswith("http") and not _is_here(url):
-            yield resolved.fault("reward.params", f"{dark}, and {url} is not on the node: take reward_model")
+        if (url := str(getattr(reward, "url", ""))).startswith("http") and not _is_local(url):
+            yield resolved.fault("reward.params", f"{offline}, but {url} is remote: use reward_model")
     if not (plan.run / STAGED).is_file():
-        yield Fault("", "site", f"{dark}: make stage/{resolved.name} on a login node first")
+        yield Fault("", "site", f"{offline}: run make stage/{resolved.name} on a login node first")
 
 
-def _is_here(url: str) -> bool:
+def _is_local(url: str) -> bool:
     return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")

@@ -1,4 +1,4 @@
-"""What each run below a folder is doing, from what its folder holds.
+"""Shows the state of each run in a folder, derived from the files of the run.
 
 make status        python -m launchers status [FAMILY/RECIPE] [--out DIR] [--json]
 """
@@ -21,17 +21,17 @@ from launchers.run import directory as rundir
 from launchers.run import events
 from launchers.targets import slurm
 
-FACTS = ("loss", "reward", "accuracy", "margin")  # of a training's last step that are shown
+FACTS = ("loss", "reward", "accuracy", "margin")  # metrics of a training's last step that are shown
 
 
 @dataclass(frozen=True)
 class Status:
     """One run. state: done, running, queued (in Slurm), failed, stopped (killed, or between parts), new, unreadable, or
-    unknown (Slurm, which has its jobs, does not answer).
+    unknown (it has Slurm jobs, but Slurm does not answer).
 
-    heartbeat: time of its last event, or of the last look at a running command, UTC. jobs: Slurm's numbers, and
-    scheduler its (number, name, state, reason). eta_s: seconds to the last step at the newest attempt's pace. metrics:
-    of the last step. logs: the newest attempt's folder.
+    heartbeat: time of the last event or heartbeat, UTC. jobs: Slurm job ids; scheduler: (id, name, state, reason) of
+    each. eta_s: seconds to the last step at the newest attempt's speed. metrics: of the last step. logs: the newest
+    attempt's folder.
     """
 
     recipe: str
@@ -49,7 +49,7 @@ class Status:
 
 
 def of_runs(runs: Sequence[Path]) -> list[Status]:
-    """The states of run directories; Slurm is asked once for all of them."""
+    """The states of run directories, with a single Slurm query."""
     records = {run: rundir.record(run) for run in runs}
     jobs = [job for record in records.values() for job in record.get("slurm_jobs", {})]
     try:
@@ -60,7 +60,7 @@ def of_runs(runs: Sequence[Path]) -> list[Status]:
 
 
 def _status(run: Path, record: dict[str, Any], slurm_states: dict[str, tuple[str, str]] | None) -> Status:
-    """`slurm_states`: None where Slurm does not answer."""
+    """`slurm_states`: None if Slurm does not answer."""
     if "recipe" not in record:
         return Status("/".join(run.parts[-3:-1]), "", "unreadable", str(run / "logs"), str(run))
     happened = list(events.read(run))
@@ -88,7 +88,7 @@ def _status(run: Path, record: dict[str, Any], slurm_states: dict[str, tuple[str
 
 
 def _heartbeat(run: Path, happened: Sequence[dict[str, object]]) -> str:
-    """The newer of the last event and the last heartbeat (by the file server's clock, where hosts' clocks differ)."""
+    """The later of the last event and the last heartbeat (the latter by the file server's clock)."""
     times = [str(happened[-1]["time"])[:19]] if happened else []
     if (beat := run / events.HEARTBEAT).exists():
         times.append(datetime.datetime.fromtimestamp(beat.stat().st_mtime, datetime.UTC).isoformat()[:19])
@@ -96,13 +96,13 @@ def _heartbeat(run: Path, happened: Sequence[dict[str, object]]) -> str:
 
 
 def _eta(steps: Sequence[dict[str, Any]]) -> float | None:
-    """From the steps since the last one that did not come further than the one before: a new attempt begins there."""
+    """Estimated from the steps of the newest attempt, which begins where the step number last did not increase."""
     first = max((at for at in range(1, len(steps)) if steps[at]["step"] <= steps[at - 1]["step"]), default=0)
     if len(steps) - first < 2:
         return None
-    begun, last = steps[first], steps[-1]
-    took = datetime.datetime.fromisoformat(last["time"]) - datetime.datetime.fromisoformat(begun["time"])
-    return float(took.total_seconds() / (last["step"] - begun["step"]) * (last["total"] - last["step"]))
+    start, last = steps[first], steps[-1]
+    took = datetime.datetime.fromisoformat(last["time"]) - datetime.datetime.fromisoformat(start["time"])
+    return float(took.total_seconds() / (last["step"] - start["step"]) * (last["total"] - last["step"]))
 
 
 def _state(
@@ -111,7 +111,7 @@ def _state(
     if is_locked(run):
         return "running"
     try:
-        if happened and rundir.at(run).finished:  # its plan is made for that, which costs a fifth of a second
+        if happened and rundir.at(run).finished:  # builds the plan, which takes 0.2 s
             return "done"
     except (UserError, DataError):
         return "unreadable"
@@ -126,7 +126,7 @@ def _state(
 
 
 def is_locked(run: Path) -> bool:
-    """Whether a process on this machine (or, where the file system locks for all, on any) works on the run."""
+    """Whether a process holds the run's lock (on other machines only if the file system shares locks)."""
     try:
         with (run / ".lock").open() as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -138,7 +138,7 @@ def is_locked(run: Path) -> bool:
 
 
 def of_all(out: Path, recipe: str | None = None) -> list[Status]:
-    """Every run below `out`, newest heartbeat first."""
+    """Every run in `out`, newest heartbeat first."""
     statuses = of_runs([path.parent for path in sorted(out.glob(f"{recipe or '*/*'}/*/run.json"))])
     if recipe is None:
         statuses += filter(None, map(_submitted_study, sorted(out.glob("studies/*/*/study.json"))))
@@ -146,8 +146,8 @@ def of_all(out: Path, recipe: str | None = None) -> list[Status]:
 
 
 def _submitted_study(record: Path) -> Status | None:
-    """A study or sweep with jobs in Slurm, some of whose runs may have no directory yet; None of any other."""
-    from launchers.run import submit  # only Slurm's users pay for its import
+    """The state of a study or sweep with jobs in Slurm (its runs may have no directory yet); None without jobs."""
+    from launchers.run import submit  # imported here: only needed with Slurm
 
     try:
         read = json.loads(record.read_text())
@@ -161,7 +161,7 @@ def _submitted_study(record: Path) -> Status | None:
 
 
 def print_all(statuses: Sequence[Status]) -> None:
-    """A line for each run, and where its logs are."""
+    """Print one line per run."""
     if not statuses:
         print("no runs yet")
     for item in statuses:
@@ -170,7 +170,7 @@ def print_all(statuses: Sequence[Status]) -> None:
         waiting = [f"{name} {state.lower()}" for _, name, state, _ in item.scheduler if state != "COMPLETED"]
         job = f"job {item.jobs[-1]}{': ' if waiting else ''}{', '.join(waiting)}" if item.jobs else ""
         if item.eta_s is not None and item.state == "running":
-            job = f"{clock(item.eta_s)} to go  {job}"
+            job = f"{clock(item.eta_s)} left  {job}"
         job = "  ".join([*(f"{key} {value:.3g}" for key, value in item.metrics.items()), job])
         print(
             f"{item.state:<10} {name:<32} {step:<18} {item.heartbeat:<20} {job:<12} {shown(Path(item.logs))}".rstrip()

@@ -1,4 +1,4 @@
-"""Hands a run to Slurm as a chain of jobs (targets/jobs.py), and takes it back.
+"""Submits a run to Slurm as a chain of jobs (targets/jobs.py), and cancels them.
 
 make sbatch/<family>/<recipe>        make cancel RUN=<dir>
 """
@@ -21,7 +21,7 @@ from launchers.targets.slurm import ALIVE, NEVER
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that Slurm has taken: its number, its name, and the jobs of an earlier submission that it waits for."""
+    """A submitted job: its id, its name, and the jobs of an earlier submission that it depends on."""
 
     job: str
     name: str
@@ -29,10 +29,10 @@ class Submitted:
 
 
 def alive(run: Path) -> list[str]:
-    """Jobs of a run that Slurm still has and that can still start; those it has under the run's name, too.
+    """Jobs of a run that are running or can still start, including those with the run's name as comment.
 
-    A submission that timed out on its way may have been accepted: its jobs are known by their comment only. Raises
-    RunError where Slurm does not answer.
+    A submission that timed out may still have been accepted; its jobs are known only by their comment. Raises RunError
+    if Slurm does not answer.
     """
     known = [
         job for job, (state, why) in slurm.states(list(rundir.jobs(run))).items() if state in ALIVE and why != NEVER
@@ -41,24 +41,24 @@ def alive(run: Path) -> list[str]:
 
 
 def alive_by_comment(name: str) -> list[str]:
-    """Jobs that can still start and carry the name of a run or a study. Raises RunError."""
+    """Jobs that can still start, with the name of a run or a study as comment. Raises RunError."""
     listed = slurm.ask("squeue", "--noheader", "--me", "--format=%i|%r|%k")
     rows = [line.strip().split("|", 2) for line in listed.splitlines()]
     return [job for job, why, text in rows if text == name and why != NEVER]
 
 
 def refuse_second(study: Path) -> None:
-    """Raises RunError where Slurm still has jobs of a study or a sweep, whose runs would be done twice at once."""
+    """Raises RunError if Slurm still has jobs of a study or a sweep, whose runs would be executed twice."""
     if jobs := alive_by_comment(study.name):
         count = f"{len(jobs)} job{'s' * (len(jobs) > 1)} ({', '.join(jobs[:5])}{', …' if len(jobs) > 5 else ''})"
-        raise RunError(f"{study} is submitted, and Slurm has {count} of it: wait, or make cancel RUN={study}")
+        raise RunError(f"{study} is already submitted ({count}): wait, or make cancel RUN={study}")
 
 
 def submit(run: Run) -> list[Submitted]:
-    """Submit all jobs of a run, behind those of it that are still there. Raises RunError with none of them left."""
+    """Submit all jobs of a run, after those of an earlier submission. Raises RunError after cancelling them again."""
     with only_one(run.path / ".submit", "submission"):
         jobs, lines = job_parts(run.plan), slurm.submit_lines(run.plan)
-        for job in jobs:  # before gigabytes of environments are built
+        for job in jobs:  # test before building gigabytes of environments
             slurm.submit(slurm.submit_command(run.plan, job), only_test=True)
         cancel(run.path, only_dead=True)
         before = alive(run.path)
@@ -76,10 +76,10 @@ def submit(run: Run) -> list[Submitted]:
 
 
 def submit_all(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Submit lines whose dependencies are names of jobs before them; returns their numbers.
+    """Submit lines whose dependencies are names of earlier lines' jobs; returns the job ids.
 
-    Those that wait for no other of them are held until all are there: a dependency on a job that has ended already can
-    be refused. Raises RunError with none of them left.
+    Jobs without such a dependency are held until all are submitted, because Slurm may reject a dependency on a job that
+    has already ended. Raises RunError after cancelling the submitted ones.
     """
     numbers, held = dict[str, str](), list[str]()
     try:
@@ -96,14 +96,14 @@ def submit_all(lines: Sequence[Sequence[str]]) -> list[str]:
         _scancel(list(numbers.values()))
         raise
     if slurm.tool("scontrol", "release", ",".join(held)) is None:
-        raise RunError(f"all jobs are submitted, but held: scontrol release {','.join(held)}")
+        raise RunError(f"all jobs are submitted, but on hold: run scontrol release {','.join(held)}")
     return list(numbers.values())
 
 
 def cancel(run: Path, only_dead: bool = False) -> list[str]:
-    """Cancel the jobs of a run that Slurm still has, or only those that can never start; returns their numbers.
+    """Cancel the jobs of a run that Slurm still has, or only those that can never start; returns their ids.
 
-    Raises RunError where Slurm does not answer.
+    Raises RunError if Slurm does not answer.
     """
     known = slurm.states(list(rundir.jobs(run)))
     dead = [job for job, (state, why) in known.items() if state in ALIVE and why == NEVER]

@@ -1,4 +1,4 @@
-"""A plan in words and numbers: what `python -m launchers plan` prints and plan.json holds."""
+"""A summary of a plan, as printed by `python -m launchers plan` and written to plan.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from launchers.run.directory import Run
 
 
 def command_line(command: Command, plan: Plan) -> str:
-    """The command as one could type it."""
+    """The command as a shell command line."""
 
     def text(word: str) -> str:
         if isinstance(word, EnvPython):
@@ -35,7 +35,7 @@ def command_line(command: Command, plan: Plan) -> str:
 def _pipeline_facts(spec: Spec) -> list[dict[str, Any]]:
     try:
         steps = pipeline.plan(spec)
-    except DataError:  # it reads a model that is still to be trained
+    except DataError:  # it needs a model that has not been trained
         return [{"step": step.name, "kind": step.kind, "state": "todo", "rows": None} for step in spec.steps]
     return [
         {"step": step.name, "kind": step.kind, "state": step.state, "rows": step.rows_out, "rows_done": step.rows_done,
@@ -45,7 +45,7 @@ def _pipeline_facts(spec: Spec) -> list[dict[str, Any]]:
 
 
 def facts(plan: Plan) -> dict[str, Any]:
-    """All that is known before the run, as JSON values."""
+    """Everything known before the run, as JSON values."""
     resolved, batch = plan.resolved, plan.main.batch
     sizes = estimate(plan)
     return {
@@ -80,14 +80,14 @@ def facts(plan: Plan) -> dict[str, Any]:
 
 
 def _floating(plan: Plan) -> list[str]:
-    """Hub models of no certain commit."""
+    """Warnings about Hub models without a pinned revision."""
     recipe = plan.resolved.recipe
     models = [] if plan.resolved.begins_with else [("revision", recipe.model, recipe.revision)]
     for file, given in service.settings(plan.resolved, plan.hardware):
         if given["url"] is None:
             models.append((f"{Path(file).stem}.revision", given["model"], given["revision"]))
     return [
-        f"{model} has no revision: a run takes the Hub's newest commit at its start, offline whichever is cached; set "
+        f"{model} has no revision: a run uses the Hub's newest commit at its start, or offline the cached one; set "
         f"`{key}`"
         for key, model, revision in models
         if not revision and not Path(model).is_dir()
@@ -95,7 +95,7 @@ def _floating(plan: Plan) -> list[str]:
 
 
 def _inspected(plan: Plan) -> list[str]:
-    """What an inspection of the training rows has noted (`tokens`, or an earlier attempt to train)."""
+    """Notes of an earlier inspection of the training rows (by `tokens` or a training attempt)."""
     notes = []
     for job in plan.jobs if plan.trains else ():
         inspected = read_json(plan.run / job.output / tokens.FILE) or {"notes": []}
@@ -113,7 +113,7 @@ def _rollout_facts(plan: Plan) -> dict[str, int] | None:
 
 
 def _reward_model_facts(plan: Plan) -> dict[str, Any] | None:
-    """The service beside the run: its model, where it runs, and its weights in GB on each of its GPUs (bf16)."""
+    """The reward model server: model, placement, weights in GB per GPU (bf16), and the phases that use it."""
     given = plan.resolved.recipe.reward_model
     if given is None:
         return None
@@ -124,7 +124,7 @@ def _reward_model_facts(plan: Plan) -> dict[str, Any] | None:
 
 
 def print_facts(run: Run, plan_facts: dict[str, Any]) -> None:
-    """For people."""
+    """Print the facts."""
     scale = f" at scale {plan_facts['scale']}" if plan_facts["scale"] else ""
     what = f"{plan_facts['trainer']} {plan_facts['method']} of {plan_facts['model']}"
     print(f"{plan_facts['recipe']}{scale}: {what} on {plan_facts['hardware']['profile']}")
@@ -135,7 +135,7 @@ def print_facts(run: Run, plan_facts: dict[str, Any]) -> None:
         for step in pipeline_steps:
             done = {
                 "done": f"{step['rows']} rows cached",
-                "partial": f"{step.get('rows_done')} rows done, the rest to do",
+                "partial": f"{step.get('rows_done')} rows done, rest to do",
             }
             print(f"  {step['step']:<12} {done.get(step['state'], step['state'])}")
     print()
@@ -144,16 +144,19 @@ def print_facts(run: Run, plan_facts: dict[str, Any]) -> None:
 
 
 def _lines(plan_facts: dict[str, Any], finished: bool) -> Iterator[tuple[str, str]]:
-    """What a plan says for people: labels and texts."""
+    """(label, text) lines that describe a plan."""
     batch, unknown_rows = plan_facts["batch"], "known once the data are made"
     unit = ("GPU" if plan_facts["hardware"]["gpus_per_node"] else "process") + ("s" if batch["world"] > 1 else "")
     if upstream := plan_facts["begins_with"]:
-        yield "begins", f"with the model that {upstream} is still to train; its start stands in here"
+        yield (
+            "begins",
+            f"with the model of {upstream}, which is not trained yet; this plan uses that recipe's base model",
+        )
     yield "run", f"{shown(Path(plan_facts['run']))}{'  (finished)' if finished else ''}"
     product = f"{batch['micro']} micro × {batch['accumulation']} accumulation × {batch['world']} {unit}"
     yield "batch", f"{batch['global']} = {product}"
     if packed := batch["packed_rows"]:
-        yield "packed", f"about {packed:.1f} rows a sequence, {packed * batch['global']:.0f} rows a step"
+        yield "packed", f"about {packed:.1f} rows per sequence, {packed * batch['global']:.0f} rows per step"
     if rollout := plan_facts["rollout"]:
         updates = f"{rollout['updates']} update{'s' if rollout['updates'] > 1 else ''}"
         product = f"{rollout['prompts']} prompts × {rollout['samples']} samples"
@@ -165,10 +168,10 @@ def _lines(plan_facts: dict[str, Any], finished: bool) -> Iterator[tuple[str, st
     if plan_facts["passes"] is not None:
         yield "passes", f"{plan_facts['passes']:.1f} over the rows"
     if service := plan_facts["reward_model"]:
-        gpus = f"{service['gpus']} GPUs of its own"
+        gpus = f"{service['gpus']} separate GPUs"
         where = {"colocated": "the training's GPUs", "endpoint": "an endpoint"}.get(service["placement"], gpus)
         weights = f", about {service['weights_gb']:.1f} GB of weights on each" if service["weights_gb"] else ""
-        yield "service", f"reward model {service['model']} on {where}{weights}, beside {', '.join(service['beside'])}"
+        yield "service", f"reward model {service['model']} on {where}{weights}, during {', '.join(service['beside'])}"
     estimated = _estimate_text(plan_facts) if plan_facts["estimate"] else ""
     yield "estimate", "; ".join(filter(None, (estimated, plan_facts["unknown"])))
     yield from (("note", note) for note in plan_facts["notes"])

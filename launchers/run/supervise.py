@@ -1,9 +1,9 @@
-"""Runs one command of a run: log, progress, time, peak memory, and no survivors.
+"""Runs one command of a run, with its log, progress, time and peak memory, and stops all its processes at the end.
 
     python -m launchers.run.supervise RUN PHASE LABEL -- [KEY=VALUE…] command…
 
-local.sh calls it for each command. Output goes to logs/<attempt>/; a failure is one line that names the log.
-The command's whole family dies with this process, however that ends (data_prep/core/guard.py).
+local.sh calls it for each command. Output goes to logs/<attempt>/; a failure is reported in one line with the log's
+path. All processes of the command end with this one, however it ends (data_prep/core/guard.py).
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ _PR_SET_PDEATHSIG = 1
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _GRACE_S = "5"
 HEARTBEAT_S = 30.0
-LINE_S = 15.0  # between lines of a training's progress
+LINE_S = 15.0  # seconds between printed progress lines
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> None:
-    """Have the kernel send this process `signum` when `parent`, the process that started it, is gone (Linux)."""
+    """Have the kernel send `signum` to this process when its parent process `parent` ends (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum)
-        if os.getppid() != parent:  # it was already gone; whose child an orphan becomes differs between machines
+        if os.getppid() != parent:  # it had already ended
             os.kill(os.getpid(), signum)
 
 
 class Guarded:
-    """A command below data_prep's guard: closing the guard's stdin, which our death does too, ends its whole family."""
+    """A command under data_prep's guard, which stops all its processes when stdin closes (or this process dies)."""
 
     def __init__(self, argv: Sequence[str], environ: dict[str, str]) -> None:
-        self._cpu: dict[tuple[int, str], float] = {}  # by pid and start
+        self._cpu: dict[tuple[int, str], float] = {}  # by pid and start time
         command = [sys.executable, guard.__file__, _GRACE_S, *argv]
         self.process = subprocess.Popen(
             command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -58,30 +58,30 @@ class Guarded:
         )  # fmt: skip
 
     def stop(self) -> None:
-        """End the command and all it has started. Called by signal handlers, so without Popen's lock, which the
-        interrupted code may hold in its own wait."""
+        """Stop the command and all its processes. Called by signal handlers, so it must not take Popen's lock, which
+        the interrupted wait may hold."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        with suppress(ChildProcessError):  # it has been waited for
+        with suppress(ChildProcessError):  # already reaped
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
 
     def look(self) -> float:
-        """Resident memory of the family now, in MB (pages that processes share count once for each)."""
+        """Resident memory of all its processes in MB (shared pages count once per process)."""
         page, tick, total = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK"), 0
         for pid in guard.descendants(self.process.pid):
             try:
                 total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
-                # proc(5), after the name in parentheses: utime, stime and starttime, which tells a used-again pid
+                # proc(5), after the name in parentheses: utime, stime and starttime, which identifies a reused pid
                 facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             except OSError:
-                continue  # it ended while we looked
+                continue  # it has just ended
             self._cpu[pid, facts[19]] = (int(facts[11]) + int(facts[12])) / tick
         return total / 1e6
 
     def cpu_seconds(self) -> float:
-        """CPU time of the family: as seen by `look`, or as the kernel counts what has been waited for, if more.
+        """CPU time of all its processes: the larger of what `look` saw and the kernel's count of reaped children.
 
-        The kernel's count lacks processes whose parent ignores its children's end, as Ray's raylet does.
+        The kernel's count lacks processes whose parent ignores SIGCHLD, as Ray's raylet does.
         """
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return max(sum(self._cpu.values()), used.ru_utime + used.ru_stime)
@@ -89,7 +89,7 @@ class Guarded:
 
 @dataclass(frozen=True)
 class Training:
-    """A training phase: who trains, where it writes, and the steps that its rows make (None where packing decides)."""
+    """A training phase: backend, output folder, and expected number of steps (None if packing determines it)."""
 
     backend: Backend
     output: Path
@@ -103,7 +103,7 @@ def _training(run: Path, label: str) -> Training:
 
 
 class Watch(threading.Thread):
-    """Follows a running command: peak memory, and a training's steps as events and, now and then, as a line."""
+    """Monitors a running command: peak memory, heartbeat, and training steps as events and printed lines."""
 
     def __init__(self, command: Guarded, run: Path, label: str, training: Training | None) -> None:
         super().__init__(daemon=True)
@@ -116,7 +116,7 @@ class Watch(threading.Thread):
         self._printed = 0.0
 
     def run(self) -> None:
-        pause = 0.1  # quick commands want to be seen too
+        pause = 0.1  # so that short commands are sampled too
         while not self._over.wait(pause):
             self._look()
             pause = min(2 * pause, 1.0)
@@ -136,20 +136,20 @@ class Watch(threading.Thread):
                 print(f"train {self._label}: step {now.done} of {now.planned}", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
-        """Look once more, and end."""
+        """Sample once more, and stop."""
         self._over.set()
         self.join()
 
 
 def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Leading KEY=VALUE words, and the command."""
+    """The environment with the leading KEY=VALUE words, and the command."""
     assigned = list(takewhile(_ASSIGNMENT.match, words))
     own = {key: value for key, _, value in (word.partition("=") for word in assigned)}
     return {**os.environ, **own}, list(words[len(assigned) :])
 
 
 def _echo(source: IO[bytes], log: IO[bytes], show: bool) -> None:
-    """Copy a command's output into the log, and to the terminal where it is meant for people."""
+    """Copy a command's output into the log and, with `show`, to the terminal."""
     for line in iter(source.readline, b""):
         log.write(line)
         log.flush()
@@ -192,7 +192,7 @@ def _supervise(
             events.append(run, "phase_end", phase=phase, label=label, **facts)
 
         def stop(signum: int, _frame: object) -> None:
-            for number in STOPS:  # one is enough: a second would interrupt the wait for the first
+            for number in STOPS:  # a second signal must not interrupt stopping
                 signal.signal(number, signal.SIG_IGN)
             guarded.stop()
             ended(-signum)
@@ -214,12 +214,12 @@ def _supervise(
 
 
 def _verdict(status: int, training: Training | None, log: Path, offset: int) -> str | None:
-    """What went wrong, in one line; None where nothing did."""
+    """The failure in one line; None on success."""
     if not status:
         return _shortfall(training) if training else None
     signum = -status if status < 0 else max(status - 128, 0)
     ended = f"killed by signal {signum}" if signum else f"exit {status}"
-    if signum == signal.SIGKILL:  # it had no time to say so itself
+    if signum == signal.SIGKILL:  # the log cannot have the reason
         return f"{ended}, by hand or because memory ran out"
     text = log.read_bytes()[offset:].decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -229,14 +229,14 @@ def _verdict(status: int, training: Training | None, log: Path, offset: int) -> 
 
 
 def _shortfall(training: Training) -> str | None:
-    """Whether a training that ended well did what was planned, by its own count and by ours."""
+    """Why a training that exited with status 0 did not do all planned steps; None if it did."""
     done = training.backend.progress(training.output)
     if done is None:
-        return "the trainer ended well but left no record of its steps"
+        return "the trainer exited with status 0 but recorded no steps"
     if done.done < done.planned:
         return f"stopped after {done.done} of {done.planned} steps"
     if training.steps is not None and done.planned != training.steps:
-        return f"the trainer planned {done.planned} steps where the rows make {training.steps}: it has dropped some"
+        return f"the trainer planned {done.planned} steps, the rows give {training.steps}: it has dropped rows"
     return None
 
 

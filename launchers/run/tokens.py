@@ -1,4 +1,4 @@
-"""A training's rows as its trainer sees them: made if missing, inspected in the trainer's environment, shown.
+"""Shows training rows as the trainer tokenises them; makes the data if missing.
 
 make tokens/<family>/<recipe>        python -m launchers tokens <family>/<recipe>
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def inspect(run: Run) -> list[dict[str, Any]]:
-    """tokens.json of the recipe and of each control. Raises RunError where the trainer cannot read the rows at all."""
+    """tokens.json of the recipe and of each control. Raises RunError if the trainer cannot read the rows at all."""
     if any(run.plan.rows(job) is None for job in run.plan.jobs):
         running.execute(run, ("data",))
     rundir.prepare(run)
@@ -37,7 +37,7 @@ def inspect(run: Run) -> list[dict[str, Any]]:
 
 
 def faults(resolved: Resolved) -> list[Fault]:
-    """What a training on the recipe's rows would refuse; none where rows, environment or tokenizer are not here."""
+    """Faults in the training rows; none if rows, environment or tokenizer are not available locally."""
     if not _is_tokenizer_here(resolved):
         return []
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def faults(resolved: Resolved) -> list[Fault]:
         try:
             return [resolved.fault("data", line) for line in _lines([_inspect(run, job) for job in jobs])]
         except RunError as error:
-            return [resolved.fault("data", str(error).split("\n", 1)[0])]  # the log goes with the folder
+            return [resolved.fault("data", str(error).split("\n", 1)[0])]  # the log is in the temporary folder
 
 
 def _is_tokenizer_here(resolved: Resolved) -> bool:
@@ -59,14 +59,14 @@ def _is_tokenizer_here(resolved: Resolved) -> bool:
     if Path(model).is_dir():
         return True
     if not Path(constants.HF_HUB_CACHE, f"models--{model.replace('/', '--')}").is_dir():
-        return False  # most often so, and known without the import of an HTTP client
+        return False  # the usual case, decided without the slow import below
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(model, "tokenizer_config.json", revision=revision), str)
 
 
 def _inspect(run: Run, job: Job) -> dict[str, Any]:
-    """Inspect one training's rows, on a CPU."""
+    """Inspect one training's rows, on the CPU."""
     folder = run.path / job.output
     log = run.path / "logs" / f"tokens{f'-{job.label}' if job.folder else ''}.log"
     (folder / tokens.FILE).unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def _inspect(run: Run, job: Job) -> dict[str, Any]:
 
 
 def print_all(results: list[dict[str, Any]]) -> None:
-    """For people: the first rows of each training, tokens with loss in green, special tokens inverted; then counts and
+    """Print the first rows of each training, tokens with loss in green, special tokens inverted; then counts and
     notes."""
     from rich.console import Console
 
@@ -119,7 +119,7 @@ def _print_row(console: Console, row: dict[str, Any]) -> None:
 
 
 def refuse(results: list[dict[str, Any]]) -> None:
-    """Raises RunError with a line per fault, and the control it is of."""
+    """Raises RunError with one line per fault, prefixed with its control."""
     if lines := _lines(results):
         raise RunError("\n".join(lines))
 

@@ -1,7 +1,7 @@
-"""Recipes that begin where another one ends: `model_of: sky_t1/7b_sft`, which is done first, at the same scale.
+"""Recipes that start from another recipe's model (`model_of: sky_t1/7b_sft`), which runs first, at the same scale.
 
-A recipe's `model` then says what that one started from; until it has been trained, `model` stands in for it in
-plans and checks. A model given on the command line takes the place of both.
+`model` is then the model that the other recipe started from; plans and checks use it until that recipe is trained. A
+model given on the command line replaces both.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _ready(name: str, overrides: Overrides) -> Resolved:
 
 
 def _earlier(resolved: Resolved) -> Resolved | None:
-    """The recipe that comes first, with what of the command line holds for it, too: where and how long it runs."""
+    """The recipe of `model_of`, with those overrides that also apply to it (PASSED_ON)."""
     if (name := resolved.begins_with) is None:
         return None
     kept = tuple(setting for setting in resolved.overrides.settings if setting[0].partition(".")[0] in PASSED_ON)
@@ -41,13 +41,13 @@ def _earlier(resolved: Resolved) -> Resolved | None:
 
 
 def first(resolved: Resolved, out: Path) -> Run | None:
-    """The run that trains the model which a checked recipe starts from, finished or not; None where there is none."""
+    """The run of the recipe in `model_of`, finished or not; None without `model_of`."""
     earlier = _earlier(resolved)
     return rundir.locate(begun(earlier, out), out) if earlier else None
 
 
 def begun(resolved: Resolved, out: Path) -> Resolved:
-    """The recipe with the model that the one before has trained, where it has; as it is where not."""
+    """The recipe with the trained model of `model_of`, or the copy for `zero`, if that exists; else unchanged."""
     if (copy := _zero_copy(resolved)) is not None:
         return _from_model(resolved, str(copy), "zero") if (copy / zero.DONE).is_file() else resolved
     before = first(resolved, out)
@@ -62,7 +62,7 @@ def _from_model(resolved: Resolved, model: str, where: str) -> Resolved:
 
 
 def _zero_copy(resolved: Resolved) -> Path | None:
-    """Where the base model's copy lies, or will; None for a recipe without one."""
+    """The path of the base model's copy for `zero`; None for a recipe without it."""
     recipe = resolved.recipe
     if recipe.zero is None:
         return None
@@ -73,13 +73,13 @@ def _zero_copy(resolved: Resolved) -> Path | None:
 
 
 def do_first(resolved: Resolved, out: Path) -> None:
-    """Do the runs that a checked recipe starts from, or what is left of them, or copy its base model.
+    """Run or resume the recipes that a recipe starts from, or copy its base model for `zero`.
 
     Raises UserError or RunError.
     """
     recipe = resolved.recipe
     if recipe.zero is not None and (copy := _zero_copy(resolved)) is not None and not (copy / zero.DONE).is_file():
-        print(f"{resolved.name}: a copy of {recipe.model} prompted as {recipe.zero}: {copy}", file=sys.stderr)
+        print(f"{resolved.name}: copying {recipe.model} with chat template {recipe.zero}: {copy}", file=sys.stderr)
         model = REPO / recipe.model
         try:
             zero.write_copy(str(model) if model.is_dir() else recipe.model, recipe.revision, recipe.zero, copy)
@@ -90,14 +90,16 @@ def do_first(resolved: Resolved, out: Path) -> None:
     do_first(earlier, out)
     before = rundir.locate(begun(earlier, out), out)
     if not before.finished:
-        print(f"{resolved.name} starts from the model of {earlier.name}, done first: {before.path}", file=sys.stderr)
+        print(
+            f"{resolved.name} starts from the model of {earlier.name}, which runs first: {before.path}", file=sys.stderr
+        )
         running.execute(before)
 
 
 def refuse_untrained(resolved: Resolved, out: Path) -> None:
-    """Raises UserError where the model to start from is still to be trained."""
+    """Raises UserError if the recipe of `model_of` has not been trained."""
     before = first(resolved, out)
     if before is not None and not before.finished:
         name, scale = before.plan.resolved.name, f" SCALE={resolved.scale}" if resolved.scale else ""
-        message = f"starts from the model of {name}, which is still to be trained: `make {name}{scale}` first"
+        message = f"starts from the model of {name}, which is not trained yet: run `make {name}{scale}` first"
         raise fail(message, resolved.name, "model_of")

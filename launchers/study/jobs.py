@@ -1,10 +1,10 @@
-"""A study on Slurm: jobs for each cell and seed, after those of the cells that it needs, and then the page.
+"""A study on Slurm: jobs for each cell and seed, dependent on those of the cells it needs, and a job for the report.
 
     make study/<family> SLURM=1                                    (DRY_RUN=1)
-    python -m launchers.study.jobs STUDY CELL SEED PART            # in a job: the run, which is found only now
-    python -m launchers.study.jobs STUDY                           # the page of what the runs of a study or sweep left
+    python -m launchers.study.jobs STUDY CELL SEED PART            # in a job: prepare and print the run directory
+    python -m launchers.study.jobs STUDY                           # write the report of a study or sweep
 
-What a cell begins with decides its run's directory, so that each job finds that by itself.
+A run's directory depends on the model that its cell starts from, so each job determines it when it starts.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from launchers.targets.jobs import JobPart, job_parts
 
 @dataclass(frozen=True)
 class Jobs:
-    """A study's folder and the lines that submit its jobs; dependencies stand there by name.
+    """A study's folder and its sbatch lines; dependencies are given by job name.
 
-    recipes: those whose models have to be there. arrays: of a sweep the runs, in the order of its arrays' tasks.
+    recipes: recipes whose `model_of` must be trained. arrays: a sweep's runs, in the order of the array tasks.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Jobs:
 
 
 def run_of(study: Study, out: Path, name: str, seed: int) -> Run:
-    """The run of a cell. Raises UserError, or RunError where a cell that it needs has not finished."""
+    """The run of a cell. Raises UserError, or RunError if a cell that it needs has not finished."""
     needed = {other: run_of(study, out, other, seed) for other in study.upstream(name)}
     if missing := [other for other, run in needed.items() if not run.finished]:
         raise RunError(f"it needs {' and '.join(missing)} of seed {seed}, which did not finish")
@@ -71,7 +71,7 @@ def prepare(study: Study, out: Path) -> Jobs:
     record.save("submitted")
     lines, last = list[list[str]](), dict[tuple[str, int], str]()
     for entry in record.entries:
-        with suppress(RunError):  # it has to wait for another cell
+        with suppress(RunError):  # it depends on an unfinished cell
             if run_of(study, out, entry.cell, entry.seed).finished:
                 continue
         plan, script = plans[entry.cell], f"{entry.cell}.sbatch"
@@ -89,7 +89,7 @@ def prepare(study: Study, out: Path) -> Jobs:
 
 
 def _plan(study: Study, out: Path, name: str) -> Plan:
-    """What a cell's jobs ask for: of its recipe itself, until there is what it begins with."""
+    """The plan of a cell, or of its recipe alone while a cell that it needs is unfinished."""
     seed, cell = study.file.seeds[0], study.file.cells[name]
     try:
         return run_of(study, out, name, seed).plan
@@ -103,13 +103,13 @@ def _plan(study: Study, out: Path, name: str) -> Plan:
 
 
 def _as_one(jobs: Sequence[JobPart]) -> list[JobPart]:
-    """One job for each part, with the most GPUs: how data steps of another run's samples divide is not known yet."""
+    """One job per part, with the largest number of GPUs: the data steps of an unfinished run cannot be split yet."""
     groups = [list(group) for _, group in groupby(jobs, key=lambda job: job.part)]
     return [replace(max(group, key=lambda job: job.gpus), name=group[0].part) for group in groups]
 
 
 def write_script(path: Path, name: str, job: str, cell: str | None = None) -> None:
-    """The script of a sweep's arrays, or of a study's cell, with the header of a run's job.sbatch."""
+    """Write the script of a sweep's arrays or of a study's cell, with the header of a run's job.sbatch."""
     (path / "logs").mkdir(parents=True, exist_ok=True)
     options = re.findall(r"^#SBATCH --(?!job-name|output).*$", job, re.MULTILINE)
     output = slurm.output_option(path / "logs" / ("slurm-%x-%j.out" if cell else "slurm-%A_%a.out"))
@@ -118,18 +118,18 @@ def write_script(path: Path, name: str, job: str, cell: str | None = None) -> No
 
 
 def own_line(command: Sequence[str], path: Path, *script: str, name: str = "", array: str = "") -> list[str]:
-    """The line that submits a run's job, for a script of the study's folder with its arguments."""
+    """A run's sbatch line, changed to run a script in the study's folder with these arguments."""
     own = {"--comment": path.name} | ({"--job-name": name} if name else {})
     words = [f"{key}={own.get(key, value)}" for key, _, value in (word.partition("=") for word in command[2:-2])]
     return [*command[:2], *([array] if array else []), *words, str(path / script[0]), *script[1:]]
 
 
 def submit(jobs: Jobs) -> list[str]:
-    """Submit all; returns their numbers. Raises UserError, or RunError with none of them left."""
+    """Submit all jobs; returns their ids. Raises UserError, or RunError after cancelling the submitted ones."""
     config = slurm.tool("scontrol", "show", "config") if jobs.arrays else None
     limit = re.search(r"MaxArraySize\s*=\s*(\d+)", config or "")
     if limit and len(jobs.arrays) > int(limit[1]):
-        raise fail(f"{len(jobs.arrays)} runs, and the cluster's MaxArraySize is {limit[1]}: a smaller grid", "GRID")
+        raise fail(f"{len(jobs.arrays)} runs exceed the cluster's MaxArraySize {limit[1]}: use a smaller grid", "GRID")
     refuse_second(jobs.path)
     for recipe in jobs.recipes:
         upstream.refuse_untrained(recipe, jobs.path.parents[2])
@@ -147,7 +147,7 @@ def _study(record: Record) -> Study:
 
 
 def collect(path: Path) -> dict[str, Any]:
-    """Bring study.json up to what the runs have left, and write the page."""
+    """Update study.json from the runs' results, and write the report."""
     record = Record.read(path)
     study = None if all(entry.run for entry in record.entries) else _study(record)
     for entry in record.entries:
@@ -164,7 +164,7 @@ def collect(path: Path) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """A job's own share: its run, printed for the script, or the page."""
+    """Prepare a job's run and print its directory, or write the report."""
     path = Path(argv[0])
     if len(argv) == 1:
         studying.verdict(collect(path))

@@ -1,7 +1,7 @@
-"""One page for a study: its questions answered from the numbers, with plots, and the settings beside them.
+"""Writes a study's report: answers to its questions, plots, tables and settings.
 
-Only the study's folder and the folders of its runs are read. No sentence claims more than its interval: where that
-holds zero, the sentence says that no difference can be shown.
+It reads only the folders of the study and of its runs. If an interval includes zero, the answer says that no
+difference can be shown.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from launchers.report.results import Json
 from launchers.study.results import Numbers
 from launchers.study.statistics import Estimate
 
-# What tells the cells of a question apart in every plot and table; a ninth looks like the first.
+# The looks of a question's cells in every plot and table; a ninth cell looks like the first.
 LOOKS = (
     plots.AFTER, *plots.OTHERS, Look("after", "D", "◆"), Look("c1", "o", "●"), Look("c2", "s", "■"),
 )  # fmt: skip
 
 
 def build(path: Path) -> Path:
-    """Write `report.html` into a study's folder and return its path."""
+    """Write `report.html` to a study's folder and return its path."""
     return write_page(path, render(Numbers(path)))
 
 
 def render(numbers: Numbers) -> str:
-    """The page as text: plain values and finished plots in a template."""
+    """The page as HTML text."""
     record = numbers.record
     return from_template("study.html.j2", {
         "numbers": numbers,
@@ -47,7 +47,7 @@ def render(numbers: Numbers) -> str:
 
 
 def _question(numbers: Numbers, index: int, question: Json) -> Json:
-    """One question: its answer, its plots, its table."""
+    """The template's values for one question."""
     cells = [name for name in question["compare"] if numbers.seeds(name)]
     looks = {name: LOOKS[i % len(LOOKS)] for i, name in enumerate(question["compare"])}
     unseen = question["measure"] == "untrained"
@@ -67,19 +67,18 @@ def _question(numbers: Numbers, index: int, question: Json) -> Json:
 
 
 def without(missing: Sequence[str]) -> str:
-    """Which cells an answer had to do without."""
-    them = "it" if len(missing) == 1 else "them"
-    return f" Without {_listed(missing)}: no run of {them} finished." if missing else ""
+    """A sentence about the cells without a finished run."""
+    return f" Not included, because no run finished: {_listed(missing)}." if missing else ""
 
 
 def can_show(numbers: Numbers, cells: Sequence[str]) -> str:
-    """The smallest difference that the seeds of these cells can show; "" where no two seeds of a cell differ."""
+    """A sentence about the smallest difference that can be shown; "" if no cell has two different seeds."""
     smallest = numbers.smallest_difference(cells) if len(cells) > 1 else None
     if not smallest:
         return ""
     count = min(len(numbers.seeds(name)) for name in cells)
     amount = change(smallest, numbers.metric).removeprefix("+")
-    return f"Judging by the spread between seeds of one cell, {count} seeds can show a difference of {amount} or more."
+    return f"Given the variance between seeds, {count} seeds can show a difference of {amount} or more."
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -87,7 +86,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def answers(numbers: Numbers, cells: Sequence[str]) -> list[str]:
-    """Which cell is best by score, by pass@k and by its cost, and what can be told apart: a sentence each."""
+    """One sentence each about the best cell by score, by pass@k and by gain per cost."""
     if not cells:
         return ["No answer yet: none of these cells has finished."]
     metric, unit, k = numbers.metric, points(numbers.metric), numbers.k
@@ -105,10 +104,12 @@ def answers(numbers: Numbers, cells: Sequence[str]) -> list[str]:
     parts = [_best(numbers, cells, numbers.score, numbers.difference, unit, lambda n, e: f"{n} {first}, {shown(e)}")]
     if k > 1:
         score, difference = partial(numbers.score, k=k), partial(numbers.difference, k=k)
-        parts.append(_best(numbers, cells, score, difference, unit, lambda n, e: f"By pass@{k} it is {n}, {shown(e)}"))
+        parts.append(
+            _best(numbers, cells, score, difference, unit, lambda n, e: f"{n} has the best pass@{k}, {shown(e)}")
+        )
     parts.append(_best(
         numbers, cells, numbers.efficiency, numbers.efficiency_difference, f"{unit} per 1,000".lstrip(),
-        lambda n, e: f"For its training {n} {gains} the most, {gained(e)}",
+        lambda n, e: f"Per training cost {n} {gains} the most, {gained(e)}",
     ))  # fmt: skip
     return [part for part in parts if part]
 
@@ -117,7 +118,7 @@ def _best(
     numbers: Numbers, cells: Sequence[str], value: Callable[[str], Estimate | None],
     difference: Callable[[str, str], Estimate | None], unit: str, sentence: Callable[[str, Estimate], str],
 ) -> str:  # fmt: skip
-    """A sentence about the best of some estimates, and which others are shown to be worse."""
+    """A sentence about the cell with the best estimate, and which others are shown to be worse."""
     metric, direction = numbers.metric, numbers.direction
     known = {name: estimate for name in cells if (estimate := value(name))}
     if not known:
@@ -138,7 +139,7 @@ def _best(
 
 
 def carries_over(numbers: Numbers, cells: Sequence[str]) -> str:
-    """What each cell gained where it was not trained."""
+    """A sentence about each cell's gain on levels or benchmarks that it was not trained on."""
     words: dict[int, list[str]] = {1: [], 0: [], -1: []}
     for name in cells:
         groups = numbers.untrained(name)
@@ -149,14 +150,11 @@ def carries_over(numbers: Numbers, cells: Sequence[str]) -> str:
         amount = f"{change(gain.mean, numbers.metric)} on {where}"
         words[gain.sign].append(f"{name} ({amount}, {span(gain.ci95, numbers.metric)})")
     if not any(words.values()):
-        return "No answer yet: no cell has a result on questions unlike those that it was trained on."
-    phrases = {
-        1: f"{_capital(numbers.metric['name'])} rose where a cell was not trained with {{}}",
-        0: "no change can be shown with {}",
-        -1: "it fell with {}",
-    }
+        return "No answer yet: no cell has results on questions that it was not trained on."
+    metric = numbers.metric["name"]
+    phrases = {1: f"{metric} rose with {{}}", 0: "no change can be shown with {}", -1: f"{metric} fell with {{}}"}
     text = "; ".join(phrases[sign].format(_listed(names)) for sign, names in words.items() if names)
-    return f"{_capital(text)}."
+    return f"On questions that a cell was not trained on, {text}."
 
 
 def _capital(text: str) -> str:
@@ -164,7 +162,7 @@ def _capital(text: str) -> str:
 
 
 def pairs(numbers: Numbers, cells: Sequence[str]) -> list[tuple[str, str, Estimate]]:
-    """Every two cells of a question, the better one first."""
+    """All pairs of a question's cells, the better one first."""
     return [
         (a, b, e) if numbers.direction * e.mean >= 0 else (b, a, -e)
         for a, b in combinations(cells, 2)
@@ -173,7 +171,7 @@ def pairs(numbers: Numbers, cells: Sequence[str]) -> list[tuple[str, str, Estima
 
 
 def _score_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
-    """Score and pass@k of each cell, with the start."""
+    """Score and pass@k of each cell, and the score before training."""
     groups = []
     for head, k in (("pass@1", 1), (f"pass@{numbers.k}", numbers.k))[: 1 + (numbers.k > 1)]:
         lines = [Whisker(name, looks[name], [e.mean], *e.ci95) for name in cells if (e := numbers.score(name, k))]
@@ -185,7 +183,7 @@ def _score_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[
 
 
 def _gain_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
-    """Gains where a cell was trained, and where not."""
+    """Gains on groups that a cell was trained on, and on the others."""
     groups = []
     for head, of in (("trained on", numbers.trained), ("not trained on", numbers.untrained)):
         gains = {name: gain for name in cells if (gain := numbers.gain(name, of(name)))}
@@ -197,7 +195,7 @@ def _gain_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[s
 
 
 def _cost_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[str, Look]) -> str:
-    """Score against what training took."""
+    """Score against training cost."""
     dots = [
         (cost, Whisker(name, looks[name], [estimate.mean], *estimate.ci95))
         for name in cells
@@ -209,7 +207,7 @@ def _cost_plot(numbers: Numbers, index: int, cells: Sequence[str], looks: dict[s
 
 
 def groups(numbers: Numbers) -> Json:
-    """Score of every cell by level (or benchmark): heads, and a line per cell with what it was trained on."""
+    """Score of every cell by level (or benchmark), and whether the cell was trained on it."""
     heads = numbers.groups if len(numbers.groups) > 1 else []
     rows = [
         (name, [(numbers.score(name, 1, [head]), head in numbers.trained(name)) for head in heads])
@@ -221,7 +219,7 @@ def groups(numbers: Numbers) -> Json:
 
 
 def settings(numbers: Numbers) -> Json:
-    """Every cell's recipe: what all share, and what each has of its own. Seeds and places of runs are left out."""
+    """The settings shared by all cells, and those that differ. Seeds and run directories are omitted."""
     flat = {name: _flat(cell["settings"]) for name, cell in numbers.cells.items()}
     keys = sorted({key for flat_cell in flat.values() for key in flat_cell})
     own = {key for key in keys if len({flat_cell.get(key) for flat_cell in flat.values()}) > 1}
@@ -231,7 +229,7 @@ def settings(numbers: Numbers) -> Json:
         terms = {
             "recipe": cell["recipe"],
             "starts from the model of": cell["model_of"],
-            "chooses data by the run of": cell["from_run"],
+            "selects data from the run of": cell["from_run"],
             "trained on levels": ", ".join(map(str, cell["trained_levels"] or ())),
         }
         follows = ("model", "revision") if cell["model_of"] else ()
@@ -244,7 +242,7 @@ _NOT_SHOWN = ("eval.before", "expect", "extends", "from_run", "reference", "cont
 
 
 def _flat(settings: Json) -> dict[str, str]:
-    """Dotted keys and values as text, without those that are not set."""
+    """Dotted keys and values as text, without unset ones."""
     flat = {}
     for key, value in leaves(settings):
         if value not in (None, {}, []) and not key.startswith(_NOT_SHOWN):

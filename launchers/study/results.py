@@ -1,9 +1,9 @@
-"""What a study's runs came to, as numbers: read from their folders, whatever of them is there.
+"""Scores, gains and costs of a study, read from the folders of its finished runs.
 
-Training is counted, start-up and every attempt included, in GPU-seconds (wall seconds times GPUs) or, on a CPU, in the
-CPU-seconds that all its processes computed, which a busy machine does not lengthen as it does wall seconds. A cell
-that starts from another's model, or whose data come out of another's run, is charged with that cell's training too.
-Gains are against the untrained model where the chain begins.
+Training cost includes start-up and all attempts. It is measured in GPU-seconds (wall time × GPUs) or, on a CPU, in
+CPU-seconds of all processes, which depend less on other load than wall time. A cell that uses another cell's model or
+samples is also charged with that cell's training. Gains are relative to the model that the first cell of the chain
+starts from.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Answer:
     level: str | None
     samples: int
     right: int
-    mean: float  # of the samples' scores; of an accuracy the share that is right
-    tokens: float | None = None  # of a sample, in the mean; None where they were not counted
+    mean: float  # mean score of the samples; for an accuracy the fraction that is correct
+    tokens: float | None = None  # mean tokens per sample; None if not counted
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One finished run: its answers by question after training, those before it where asked for, and its cost."""
+    """One finished run: its answers by question after training and, if evaluated, before, and its cost."""
 
     after: dict[Key, Answer]
     before: dict[Key, Answer]
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def read_run(path: Path) -> Outcome | None:
-    """A run's outcome; None where its evaluation is not there."""
+    """A run's outcome; None without an evaluation."""
     run = Results(path)
     after, before = _answers(run, "after"), _answers(run, "before")
     device = str((run.plan.get("hardware") or {}).get("device") or "cpu")
@@ -70,9 +70,9 @@ def _answers(run: Results, label: str) -> dict[Key, Answer]:
 
 
 def training_cost(events: Iterable[Json], processes: int, cpu: bool) -> float:
-    """What the recipe's own training phases took: seconds × processes, or on a CPU the seconds that it computed.
+    """Cost of the recipe's training phases: wall seconds × processes, or CPU-seconds on a CPU.
 
-    An attempt that was killed has no end: it counts up to its last sign of life, on a CPU as if it had computed.
+    A killed attempt counts with the wall time up to its last event, also on a CPU.
     """
     total, began, last = 0.0, None, None
     for event in events:
@@ -94,7 +94,7 @@ def training_cost(events: Iterable[Json], processes: int, cpu: bool) -> float:
 
 
 class Numbers:
-    """A study's folder, read."""
+    """The results of a study's folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -115,24 +115,24 @@ class Numbers:
         self.unit = "GPU-seconds" if "cuda" in {outcome.device for outcome in finished} else "CPU-seconds"
 
         evaluations = [outcome.after for outcome in finished]
-        self.questions = sorted(set.intersection(*map(set, evaluations))) if evaluations else []  # that all hold
-        self.answers = evaluations[0] if evaluations else {}  # any evaluation's, for what they say of the questions
+        self.questions = sorted(set.intersection(*map(set, evaluations))) if evaluations else []  # in all evaluations
+        self.answers = evaluations[0] if evaluations else {}  # of any evaluation, for the questions' tasks and levels
         self.samples = min((answer.samples for answers in evaluations for answer in answers.values()), default=1)
         every = [answer for o in finished for answer in (*o.after.values(), *o.before.values())]
         self._bounded = all(0 <= answer.mean <= 1 for answer in every)
 
         self.metric: Json = self.record["metric"]
-        self.is_accuracy = self.metric["name"] == "accuracy"  # right and wrong answers, which pass@k counts
+        self.is_accuracy = self.metric["name"] == "accuracy"  # pass@k is defined only then
         self.k = self.samples if self.is_accuracy else 1  # the largest k of pass@k
         self.direction = 1 if self.metric["higher_is_better"] else -1
         self.scale = 100.0 if self.metric["unit"] == "%" else 1.0  # from scores to the metric's unit
 
     def seeds(self, *cells: str) -> list[int]:
-        """Seeds that all these cells have finished with."""
+        """Seeds with which all these cells have finished."""
         return [s for s in self.record["seeds"] if all(s in self.outcomes[cell] for cell in cells)]
 
     def group(self, answer: Answer) -> str | None:
-        """What divides the questions: the level, or the benchmark."""
+        """A question's group: its level or its benchmark."""
         return answer.task if self.record["by"] == "task" else answer.level
 
     @property
@@ -147,7 +147,7 @@ class Numbers:
         return [str(level) for level in levels or []]
 
     def untrained(self, cell: str) -> list[str]:
-        """The groups that a cell was not trained on; [] where it does not say what it was trained on."""
+        """The groups that a cell was not trained on; [] if its training levels are not given."""
         if self.record["by"] == "level" and self.cells[cell].get("trained_levels") is None:
             return []
         return [group for group in self.groups if group not in self.trained(cell)]
@@ -163,7 +163,7 @@ class Numbers:
         return {seed: self._row(self.outcomes[cell][seed].after, k, groups) for seed in self.seeds(cell)}
 
     def _before(self, cell: str, groups: Sequence[str] | None = None) -> Table:
-        """Of the model that the cell's chain of models begins with, where it answered all questions."""
+        """Scores of the model that the cell's chain starts from, for seeds in which it answered all questions."""
         seeds = self.seeds(cell)
         while above := self.cells[cell].get("model_of"):
             cell = above
@@ -171,11 +171,11 @@ class Numbers:
         return {seed: self._row(b, 1, groups) for seed, b in starts.items() if b.keys() >= set(self.questions)}
 
     def score(self, cell: str, k: int = 1, groups: Sequence[str] | None = None) -> Estimate | None:
-        """pass@k, or the mean score, over seeds and questions, in the metric's unit; None with nothing to average."""
+        """pass@k, or the mean score, over seeds and questions, in the metric's unit; None without results."""
         return self._score(self._after(cell, k, groups))
 
     def start(self, cell: str) -> Estimate | None:
-        """Score of the model that the cell's chain begins with."""
+        """Score of the model that the cell's chain starts from."""
         return self._score(self._before(cell))
 
     def _score(self, table: Table) -> Estimate | None:
@@ -187,11 +187,11 @@ class Numbers:
         return study_stats.change(rows, largest, self.scale, self._bounded) if rows and rows[0] else None
 
     def difference(self, a: str, b: str, k: int = 1) -> Estimate | None:
-        """Score of a less that of b, question by question and seed by seed."""
+        """Score of a minus score of b, paired by question and seed."""
         return self._change(_less(self._after(a, k), self._after(b, k)))
 
     def tokens(self, cell: str) -> float | None:
-        """Mean length of a completion after training; None where lengths were not counted."""
+        """Mean tokens per completion after training; None if not counted."""
         lengths = [self.outcomes[cell][seed].after[key].tokens for seed in self.seeds(cell) for key in self.questions]
         counted = [length for length in lengths if length is not None]
         return fmean(counted) if counted else None
@@ -206,26 +206,26 @@ class Numbers:
         return _less(self._after(cell, 1, groups), self._before(cell, groups))
 
     def gain(self, cell: str, groups: Sequence[str] | None = None) -> Estimate | None:
-        """Score less that of the untrained model."""
+        """Score minus that of the initial model."""
         return self._change(self._gains(cell, groups))
 
     def charged(self, cell: str) -> list[str]:
-        """The cells whose training a cell pays for: its own, and those that it builds on."""
+        """The cells whose training cost a cell is charged with: itself and those that it builds on."""
         above = [other for key in ("model_of", "from_run") if (other := self.cells[cell].get(key))]
         return list(dict.fromkeys([cell, *(name for other in above for name in self.charged(other))]))
 
     def cost(self, cell: str, seed: int) -> float | None:
-        """Training seconds times processes, of a run and of those that it builds on; None where one is not known."""
+        """Training cost of a run and those that it builds on; None if one is unknown."""
         runs = [self.outcomes[name].get(seed) for name in self.charged(cell)]
         return sum(run.cost for run in runs if run) if all(runs) else None
 
     def mean_cost(self, cell: str) -> float | None:
-        """The same, averaged over seeds."""
+        """The mean cost over seeds."""
         costs = [cost for seed in self.seeds(cell) if (cost := self.cost(cell, seed)) is not None]
         return fmean(costs) if costs else None
 
     def _efficiencies(self, cell: str) -> tuple[Table, float]:
-        """Gain of each question per 1,000 seconds, by seed, and the most that it can be."""
+        """Gain of each question per 1,000 seconds, by seed, and its upper bound."""
         costs = {seed: self.cost(cell, seed) for seed in self.seeds(cell)}
         rates = {seed: 1000 / cost for seed, cost in costs.items() if cost}
         gains = self._gains(cell).items()
@@ -237,11 +237,11 @@ class Numbers:
         return self._change(*self._efficiencies(cell))
 
     def efficiency_difference(self, a: str, b: str) -> Estimate | None:
-        """Efficiency of a less that of b."""
+        """Efficiency of a minus that of b."""
         (left, largest), (right, other) = self._efficiencies(a), self._efficiencies(b)
         return self._change(_less(left, right), max(largest, other))
 
 
 def _less(a: Table, b: Table) -> Table:
-    """Differences by seed, of the seeds in both."""
+    """Differences by seed, for seeds in both tables."""
     return {seed: [x - y for x, y in zip(row, b[seed], strict=True)] for seed, row in a.items() if seed in b}

@@ -1,10 +1,10 @@
-"""Runs a study: every cell with every seed as an ordinary run, one after the other, and a report of them all.
+"""Runs a study: every cell with every seed as an ordinary run, one by one, and a report on all of them.
 
     python -m launchers study min_o1 [--scale mini] [--seeds 0,1,2] [--only cell,cell] [--set key=value]
 
-`runs/studies/<family>/<time>-<hash>/` holds study.json (cells, runs and their states), report.html and logs/. The runs
-themselves lie where `make <recipe>` would put them, so that what is finished is found again at no cost and what was
-killed goes on. A cell that fails is recorded with its reason; those that need it are blocked; the others go on.
+`runs/studies/<family>/<time>-<hash>/` contains study.json (cells, runs and their states), report.html and logs/. The
+run directories are those of `make <recipe>`, so finished runs are reused and interrupted ones resume. A failed cell is
+recorded with its reason; cells that need it are blocked; the others continue.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from launchers.run.supervise import die_with_parent
 from launchers.study.spec import Study, check
 
 RECORD = "study.json"
-FEW_SEEDS = 3  # with fewer, chance in training can hardly be told from an effect
+FEW_SEEDS = 3  # with fewer, effects can hardly be distinguished from noise
 _REASON = 300  # characters
 
 
 @dataclass
 class Entry:
-    """One cell with one seed. `run` is relative to the study's folder; `seconds` are what this command waited."""
+    """One cell with one seed. `run` is relative to the study's folder; `seconds`: wall time of its run."""
 
     cell: str
     seed: int
@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass
 class Record:
-    """study.json: `head` is what is asked and what each cell's recipe became, `entries` are the runs."""
+    """study.json: `head` has the questions and the cells with their resolved recipes, `entries` are the runs."""
 
     path: Path
     head: dict[str, Any]
@@ -65,20 +65,20 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """What a study's folder holds."""
+        """Read a study's folder."""
         head = json.loads((path / RECORD).read_text())
         return cls(path, head, [Entry(**entry) for entry in head["runs"]])
 
     def save(self, status: str) -> dict[str, Any]:
-        """Write study.json; returns what is in it."""
+        """Write study.json; returns its content."""
         record = {**self.head, "status": status, "runs": [asdict(entry) for entry in self.entries]}
         write(self.path / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         return record
 
     def publish(self, status: str = "") -> dict[str, Any]:
-        """Write study.json, and the report of what there is; returns the record with both paths.
+        """Write study.json and the report; returns the record with both paths.
 
-        Without a status the study has ended: well where all runs are done.
+        Without `status` the study has ended, and its status is done if all runs are done, else failed.
         """
         from launchers.study import page
 
@@ -88,7 +88,7 @@ class Record:
 
 
 def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Record:
-    """The study to go on with, found by its hash, or a new one: its runs waiting, seed by seed. Writes nothing."""
+    """The study to resume, found by its hash, or a new one, with all runs waiting. Writes nothing."""
     root = out.absolute() / "studies" / study.family
     digest = study.digest(resolved)
     folders = sorted(root.glob(f"*-{digest}"))
@@ -98,7 +98,7 @@ def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Record:
         settings = resolved[name].recipe.model_dump(mode="json")
         cells[name] = {**study.file.cells[name].model_dump(mode="json"), "settings": settings}
     count, begun = len(study.file.seeds), (path / RECORD).is_file()
-    few = f"{count} seed{'s' * (count > 1)}: with fewer than {FEW_SEEDS}, differences by chance look like effects"
+    few = f"{count} seed{'s' * (count > 1)}: with fewer than {FEW_SEEDS}, noise can look like an effect"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     head = {
         "family": study.family,
@@ -116,7 +116,7 @@ def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Record:
 
 
 def execute(study: Study, out: Path) -> dict[str, Any]:
-    """Do the study, or what is left of it. Returns the record; raises UserError before anything is started."""
+    """Run or resume the study. Returns the record; raises UserError before anything starts."""
     record = locate(study, check(study, out), out)
     for line in record.head["warnings"]:
         print(f"warning: {line}", file=sys.stderr)
@@ -130,14 +130,14 @@ def execute(study: Study, out: Path) -> dict[str, Any]:
 
 
 def after(study: Study, name: str, seed: int, needed: Mapping[str, Run]) -> Resolved:
-    """A cell's recipe, with what the finished runs of the cells that it needs have left. Raises UserError."""
+    """A cell's recipe, with the model and run directory of the cells that it needs. Raises UserError."""
     cell = study.file.cells[name]
     model = needed[cell.model_of].path / needed[cell.model_of].plan.main.model if cell.model_of else None
     return study.resolve(name, seed, model, needed[cell.from_run].path if cell.from_run else None)
 
 
 class _Work:
-    """The runs of a study, in order: seed by seed, so that what is there early covers all cells."""
+    """Executes the runs of a study seed by seed, so that early results cover all cells."""
 
     def __init__(self, study: Study, out: Path, record: Record) -> None:
         self.study, self.out, self.record = study, out, record
@@ -148,7 +148,7 @@ class _Work:
             entry.seconds = seconds.get((entry.cell, entry.seed))
 
     def all(self) -> None:
-        """Every run, also after another one failed."""
+        """Execute every run, continuing after failures."""
         for entry in self.record.entries:
             if missing := [name for name in self.study.upstream(entry.cell) if (name, entry.seed) not in self._runs]:
                 entry.status = "blocked"
@@ -161,14 +161,14 @@ class _Work:
             self._print(entry, f"{entry.status}: {entry.reason}" if entry.reason else entry.status)
 
     def _print(self, entry: Entry, text: str) -> None:
-        """A line for a run that begins or ends, with how far the study is."""
+        """Print a line when a run starts or ends, with the study's progress."""
         count = Counter(other.status for other in self.record.entries)
         left = count["waiting"] + count["running"]
         counts = f"{count['done']} done, {count['failed']} failed, {count['blocked']} blocked, {left} left"
         print(f"study: {entry} {text} ({counts})", file=sys.stderr, flush=True)
 
     def _do(self, entry: Entry) -> None:
-        """One run: found finished, or done in a process of its own."""
+        """Find a finished run, or execute it in a separate process."""
         needed = {name: self._runs[name, entry.seed] for name in self.study.upstream(entry.cell)}
         resolved = after(self.study, entry.cell, entry.seed, needed)
         upstream.do_first(resolved, self.out)  # the recipe's own model_of, the same run for every seed
@@ -185,10 +185,10 @@ class _Work:
             if not run.finished:
                 self.record.publish("running")
         elif entry.status == "running":
-            self._failed(entry, "it ended well, but not as done")
+            self._failed(entry, "it exited with status 0 but is not finished")
 
     def _start(self, entry: Entry, run: Run) -> None:
-        """The run as `python -m launchers run` does it, ended with us; its output is in the study's logs."""
+        """Execute a run with `python -m launchers run`, which ends with this process; log it in the study's logs."""
         rundir.prepare(run)
         past = sum(1 for _ in events.read(run.path))
         log = self.record.path / "logs" / f"{entry.cell}-{entry.seed}.log"
@@ -198,11 +198,11 @@ class _Work:
             command = [sys.executable, "-m", "launchers", "run", str(run.path), "--json"]
             process = subprocess.Popen(
                 command, cwd=envs.REPO, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
-                preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),  # a Linux call only
+                preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),  # one system call (Linux)
             )  # fmt: skip
             try:
                 status = process.wait()
-            except KeyboardInterrupt:  # the terminal's, which the run has been sent too
+            except KeyboardInterrupt:  # from the terminal, which also interrupts the run
                 process.wait()
                 raise
         entry.seconds = round((entry.seconds or 0) + time.monotonic() - began, 1)
@@ -218,9 +218,9 @@ class _Work:
 
 
 def verdict(record: dict[str, Any]) -> None:
-    """Raises RunError when runs failed or were blocked: each in a line."""
+    """Raises RunError if runs failed or were blocked, one line each."""
     lost = [entry for entry in record["runs"] if entry["status"] != "done"]
     if lost:
         lines = [f"{entry['cell']} seed {entry['seed']} {entry['status']}: {entry['reason']}" for entry in lost]
-        count = f"{len(lost)} of {len(record['runs'])} runs did not finish; the same command tries them again"
+        count = f"{len(lost)} of {len(record['runs'])} runs did not finish; the same command retries them"
         raise RunError("\n".join([*lines, f"{count}: {record['report']}"]))

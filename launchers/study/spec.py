@@ -1,11 +1,11 @@
-"""What a study asks: cells, seeds and questions, read from recipes/<family>/study.yaml and checked whole.
+"""The specification of a study (cells, seeds, questions), read from recipes/<family>/study.yaml and validated.
 
-A cell is a recipe with some settings changed. `model_of: X` starts it from the model that cell X trained with the
-same seed, `from_run: X` gives its data steps that run's samples. `study.<scale>.yaml` is laid over the file as a
-scale's overlay is over a recipe; `cells: {X: null}` takes a cell away.
+A cell is a recipe with some settings changed. `model_of: X` starts it from the model that cell X trained with the same
+seed; `from_run: X` gives its data steps the samples of that run. `study.<scale>.yaml` is merged over the file as a
+scale's overlay is over a recipe; `cells: {X: null}` removes a cell.
 
-The study itself sets train.seed, eval.before (for cells that start from the recipe's model) and `controls: null`
-(cells are each other's controls). How cells are evaluated must be the same for all of them.
+The study sets train.seed, eval.before (for cells that start from the recipe's model) and `controls: null` (cells are
+compared with each other). All cells must have the same evaluation settings.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from launchers.recipe import positions as yaml_tree
 from launchers.recipe.compose import Overrides, Resolved, shown
 from launchers.recipe.positions import Tree, dotted
 from launchers.recipe.schema import ControlName, Strict
-from launchers.run.directory import DECIDES_NOTHING
+from launchers.run.directory import NOT_IDENTITY
 
-Setting = tuple[str, str, str]  # dotted key, text, option that gives it
-Keys = tuple[str | int, ...]  # a place in the study file
-# How cells are judged must not differ; completions may be of different lengths.
+Setting = tuple[str, str, str]  # dotted key, text, option
+Keys = tuple[str | int, ...]  # a path in the study file
+# Evaluation settings that must be equal in all cells; completion lengths may differ.
 _LIKE = ("tasks", "paths", "n", "temperature", "top_p", "seed", "limit")
 _OWN = {
-    "train.seed": "the study's `seeds` say it",
-    "eval.before": "the study asks for it itself, where a cell starts from its recipe's model",
-    "controls": "cells are each other's controls",
-    "from_run": "name a cell: `from_run` beside `set`",
+    "train.seed": "use the study's `seeds`",
+    "eval.before": "the study sets it for cells that start from their recipe's model",
+    "controls": "cells are compared with each other",
+    "from_run": "set the cell's `from_run` instead, next to `set`",
 }
 _OF_MODEL = {"revision": "follows from `model_of`", "model": "follows from `model_of`"}
 
 
 class Cell(Strict):
-    """One recipe with some settings changed, run once for each seed."""
+    """A recipe with some settings changed, run once per seed."""
 
     recipe: str
     set: dict[str, Any] = {}
-    """Dotted keys or nested mappings, over the recipe and over the study's own `set`."""
+    """Dotted keys or nested mappings, overriding the recipe and the study's `set`."""
     model_of: ControlName | None = None
     """The cell whose trained model this one starts from."""
     from_run: ControlName | None = None
     """The cell whose run this one's data steps read."""
     trained_levels: list[str | int] | None = None
-    """Levels of the questions that it was trained on; the others tell whether learning carries over."""
+    """Question levels in its training data; the other levels measure generalisation."""
 
 
 class Question(Strict):
-    """What is asked of which cells."""
+    """A question about some cells."""
 
     ask: str
     compare: Annotated[list[str], Field(min_length=1)]
     measure: Literal["accuracy", "untrained"] = "accuracy"
-    """untrained: only on questions of levels (or tasks) that a cell was not trained on, against its start."""
+    """untrained: the gain over the initial model on levels (or tasks) that a cell was not trained on."""
 
 
 class StudyFile(Strict):
@@ -70,18 +70,18 @@ class StudyFile(Strict):
 
     seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1)]
     by: Literal["level", "task"] = "level"
-    """What divides the questions: their level, or their benchmark. Benchmarks are never trained on."""
+    """Group benchmark questions by level or by benchmark. Benchmarks are never trained on."""
     set: dict[str, Any] = {}
-    """For every cell."""
+    """Settings for all cells."""
     recipes: dict[str, dict[str, Any]] = {}
-    """For every cell of a recipe, over `set`."""
+    """Settings for all cells of a recipe, overriding `set`."""
     cells: Annotated[dict[ControlName, Cell], Field(min_length=1)]
     questions: Annotated[list[Question], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
 class Study:
-    """A validated study of one family at one scale; `extra` are settings from the command line, for every cell."""
+    """A validated study of one family at one scale; `extra`: command-line settings for all cells."""
 
     family: str
     scale: str | None
@@ -95,7 +95,7 @@ class Study:
         return list(dict.fromkeys(other for other in (cell.model_of, cell.from_run) if other))
 
     def ancestors(self, *names: str) -> set[str]:
-        """The cells that these need, directly or not."""
+        """The cells that these need, directly or indirectly."""
         needed: set[str] = set()
         ahead = list(names)
         while ahead:
@@ -105,7 +105,7 @@ class Study:
         return needed
 
     def order(self) -> list[str]:
-        """Cells, each after those that it needs, else as written. Needs a study without cycles."""
+        """Cells in topological order, otherwise as written. The study must have no cycles."""
 
         def chain(name: str) -> list[str]:
             return [*(first for other in self.upstream(name) for first in chain(other)), name]
@@ -113,7 +113,7 @@ class Study:
         return list(dict.fromkeys(name for cell in self.file.cells for name in chain(cell)))
 
     def overrides(self, name: str, seed: int, model: Path | None = None, run: Path | None = None) -> Overrides:
-        """What a cell changes in its recipe, in order. `model` and `run` are what the cells it needs have left."""
+        """A cell's overrides, in order. `model` and `run`: results of the cells that it needs."""
         cell = self.file.cells[name]
         given = [leaf for tree in self._sets(name) for leaf in _leaves(tree)]
         settings = [(key, _text(leaf.plain()), f"--set {key}") for key, leaf in given] + list(self.extra)
@@ -124,12 +124,12 @@ class Study:
         return Overrides(self.scale, tuple(settings))
 
     def _sets(self, cell: str) -> list[Tree]:
-        """The settings of a cell, weakest first."""
+        """The settings of a cell, in ascending priority."""
         paths = (("set",), ("recipes", self.file.cells[cell].recipe), ("cells", cell, "set"))
         return [tree for path in paths if (tree := self.tree.at(path))]
 
     def resolve(self, name: str, seed: int, model: Path | None = None, run: Path | None = None) -> Resolved:
-        """A cell's recipe, ready to be planned. Raises UserError with every fault, at its place in the study file."""
+        """A cell's recipe, ready to be planned. Raises UserError with faults located in the study file."""
         overrides = self.overrides(name, seed, model, run)
         try:
             resolved, faults = preflight.check(compose.resolve(self.file.cells[name].recipe, overrides))
@@ -140,7 +140,7 @@ class Study:
         return resolved
 
     def placed(self, name: str, fault: Fault) -> Fault:
-        """A fault of a cell's recipe, at the line of the study file that causes it, where one does."""
+        """A fault of a cell's recipe, located at the line of the study file that causes it, if there is one."""
         places = {option: option for _, _, option in self.extra}
         for tree in reversed(self._sets(name)):
             places = {f"--set {key}": leaf.where for key, leaf in _leaves(tree)} | places
@@ -149,7 +149,7 @@ class Study:
         return Fault(where, f"cells.{name}: {fault.key}".rstrip(": "), fault.message)
 
     def digest(self, resolved: dict[str, Resolved]) -> str:
-        """Hash of the resolved study: what is asked, and what every cell's recipe became."""
+        """Hash of the study file and of every cell's resolved recipe."""
         identity = {
             "family": self.family, "scale": self.scale, "study": self.file.model_dump(mode="json"),
             "recipes": {name: recipe.recipe.model_dump(mode="json") for name, recipe in resolved.items()},
@@ -158,18 +158,18 @@ class Study:
 
 
 def _text(value: Any) -> str:
-    """A value as the text of an override: as one would write it where that reads back the same, else JSON."""
+    """A value as the text of an override: verbatim if YAML reads that back unchanged, else JSON."""
     if isinstance(value, str):
         try:
             if yaml_tree.parse(value, "").value == value:
                 return value
         except UserError:
-            pass  # it means something to YAML: quoted, it is text
+            pass  # YAML would interpret it: quote it as JSON
     return json.dumps(value)
 
 
 def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Tree]]:
-    """Scalars and lists with their dotted keys; a list is replaced whole."""
+    """Scalars and lists with their dotted keys."""
     for key, child in tree.value.items() if isinstance(tree.value, dict) else ():
         if isinstance(child.value, dict) and child.value:
             yield from _leaves(child, f"{prefix}{key}.")
@@ -188,7 +188,7 @@ def parse_seeds(text: str | None) -> list[int] | None:
         return None
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and int(word) < 2**31 for word in words):
-        raise fail(f"{text!r} is not a list of whole numbers, e.g. 0,1,2", "--seeds")
+        raise fail(f"{text!r} is not a list of integers, e.g. 0,1,2", "--seeds")
     return list(dict.fromkeys(map(int, words)))
 
 
@@ -196,7 +196,7 @@ def load(
     family: str, scale: str | None = None, seeds: Sequence[int] | None = None, only: Sequence[str] | None = None,
     extra: Sequence[Setting] = (),
 ) -> Study:  # fmt: skip
-    """The study of a family, with other seeds or fewer cells if asked for. Raises UserError with every fault."""
+    """Load a family's study, optionally with other seeds or fewer cells. Raises UserError with every fault."""
     if family not in study_names():
         raise fail(f"no such study; {did_you_mean(family, study_names())}", key=family)
     path = compose.ROOT / family / "study.yaml"
@@ -217,7 +217,7 @@ def load(
 
 
 def _names(study: Study) -> Iterator[Fault]:
-    """Names of cells and recipes that there are not, and what is given twice."""
+    """Unknown names of cells and recipes, and duplicates."""
     cells, known = study.file.cells, compose.recipe_names()
     recipes: dict[Keys, str] = {("recipes", name): name for name in study.file.recipes}
     recipes |= {("cells", name, "recipe"): cell.recipe for name, cell in cells.items()}
@@ -234,24 +234,24 @@ def _names(study: Study) -> Iterator[Fault]:
             if other not in cells:
                 yield _fault(study, place, f"no cell {other!r}; {did_you_mean(other, cells)}")
             elif other in question.compare[:index]:
-                yield _fault(study, place, f"{other!r} is named twice")
+                yield _fault(study, place, f"{other!r} is listed twice")
             elif question.measure == "untrained" and study.file.by == "level" and not cells[other].trained_levels:
-                yield _fault(study, place, f"cell {other!r} does not say its `trained_levels`")
+                yield _fault(study, place, f"cell {other!r} needs `trained_levels`")
     for index, seed in enumerate(study.file.seeds):
         if seed in study.file.seeds[:index]:
-            yield _fault(study, ("seeds", index), f"{seed} is given twice")
+            yield _fault(study, ("seeds", index), f"{seed} is listed twice")
 
 
 def _cycles(study: Study) -> Iterator[Fault]:
-    """Cells that need themselves."""
+    """Cells that depend on themselves."""
     for name, cell in study.file.cells.items():
         if name in study.ancestors(name):
             place = ("cells", name, "model_of" if cell.model_of else "from_run")
-            yield _fault(study, place, "this cell needs itself, through the cells that it names")
+            yield _fault(study, place, "circular: this cell depends on itself")
 
 
 def _set_faults(study: Study) -> Iterator[Fault]:
-    """Settings that the study makes itself."""
+    """Settings that are reserved for the study."""
     file = study.file
     places: dict[Keys, bool] = {("set",): False, **{("recipes", name): False for name in file.recipes}}
     places |= {("cells", name, "set"): cell.model_of is not None for name, cell in file.cells.items()}
@@ -265,7 +265,7 @@ def _set_faults(study: Study) -> Iterator[Fault]:
 
 
 def _own(key: str, starts_elsewhere: bool) -> str:
-    """Why the study sets a key, or one that it is below, itself; "" for any other."""
+    """Why a key, or a parent of it, is reserved for the study; "" if it is not."""
     own = _OWN | (_OF_MODEL if starts_elsewhere else {})
     return next((why for name, why in own.items() if key == name or key.startswith(f"{name}.")), "")
 
@@ -275,7 +275,7 @@ def _fault(study: Study, path: Keys, message: str) -> Fault:
 
 
 def _narrowed(study: Study, only: Sequence[str]) -> Study:
-    """The study with some cells and those that they need; questions keep the cells that are left."""
+    """The study with only these cells and those that they need, also in its questions."""
     cells = study.file.cells
     if unknown := [name for name in only if name not in cells]:
         raise UserError(*(Fault("--only", "", f"no cell {n!r}; {did_you_mean(n, cells)}") for n in unknown))
@@ -287,11 +287,10 @@ def _narrowed(study: Study, only: Sequence[str]) -> Study:
 
 
 def check(study: Study, out: Path) -> dict[str, Resolved]:
-    """Every cell's recipe with the first seed, resolved and checked before anything starts.
+    """Resolve and check every cell's recipe with the first seed, before anything starts.
 
-    What a cell is still to be given by another one is left out of account: its recipe's own model stands in for
-    the trained one, and what its data step says of a run that is not there yet is passed over.
-    Raises UserError with the faults of all cells.
+    For results of other cells that do not exist yet, the recipe's own model is used, and faults about a missing run
+    are ignored. Raises UserError with the faults of all cells.
     """
     faults: list[Fault] = []
     cells: dict[str, Resolved] = {}
@@ -315,18 +314,18 @@ def _twins(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
     """Cells that are one run: it would be compared with itself, and two jobs would work on it."""
     seen: dict[str, str] = {}
     for name, resolved in cells.items():
-        cell, recipe = study.file.cells[name], resolved.recipe.model_dump_json(exclude=DECIDES_NOTHING)
+        cell, recipe = study.file.cells[name], resolved.recipe.model_dump_json(exclude=NOT_IDENTITY)
         first = seen.setdefault(f"{cell.recipe} {cell.model_of} {cell.from_run} {recipe}", name)
         if first != name:
             yield _fault(study, ("cells", name), f"the same run as cell {first!r}: change a setting, or leave it out")
 
 
 def _judged_alike(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
-    """Cells whose evaluations could not be compared."""
+    """Cells whose evaluations are not comparable."""
     first = next(iter(cells), "")
     for name, resolved in cells.items():
         if resolved.recipe.eval is None:
-            yield _fault(study, ("cells", name), "its recipe has no `eval`: nothing to compare")
+            yield _fault(study, ("cells", name), "its recipe has no `eval`, so there is nothing to compare")
             continue
         metric = harnesses.measured(resolved.eval.tasks)
         for task in resolved.eval.tasks if name == first else ():
@@ -338,5 +337,5 @@ def _judged_alike(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
         for key in _LIKE if other else ():
             value, expected = getattr(resolved.eval, key), getattr(other, key)
             if value != expected:
-                message = f"{value!r}, but {expected!r} for cell {first!r}: cells must be judged alike"
+                message = f"{value!r}, but {expected!r} for cell {first!r}: all cells need the same evaluation"
                 yield study.placed(name, resolved.fault(f"eval.{key}", f"{message} (the study's own `set`)"))

@@ -1,11 +1,11 @@
-"""Means and differences over seeds and questions, with intervals that allow for the chance in both.
+"""Means and differences over seeds and questions, with intervals that account for the variance of both.
 
-All cells answer the same questions, and every seed does: a table of seeds × questions. The mean's variance is
-(MS_seeds + MS_questions) / (seeds · questions), with the mean squares of a two-way analysis of variance; Student's
-quantile at Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946) makes the interval. That leaves the
-residual in twice, as the bootstrap over both does (Owen 2007, arXiv 0712.1111), which errs to the wide side: in
-simulations of 3 seeds × 300 questions of 8 samples, 95 % intervals held the truth 95 to 99 times of a hundred, where
-subtracting it held it 89 to 96 times, and a t interval over seeds alone 69 to 96. Deterministic: nothing is drawn.
+All cells and seeds answer the same questions, which gives a table of seeds × questions. The variance of the mean is
+(MS_seeds + MS_questions) / (seeds · questions), with the mean squares of a two-way analysis of variance; the interval
+uses Student's quantile at Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946). This counts the residual
+twice, as the bootstrap over both does (Owen 2007, arXiv 0712.1111), and is conservative: in simulations of 3 seeds ×
+300 questions of 8 samples, 95 % intervals covered the truth in 95 to 99 % of cases; subtracting the residual covered
+89 to 96 %, and a t interval over seeds alone 69 to 96 %. The computation is deterministic.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from statistics import NormalDist, fmean, variance
 from data_prep.evaluation.intervals import t_quantile, wilson
 from launchers.report.format import sign
 
-_NOTHING = 1e-12  # a standard error that only rounding made
+_ZERO_ERROR = 1e-12  # smaller standard errors are rounding errors
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Estimate:
     seeds: int
 
     def __neg__(self) -> Estimate:
-        """The same difference the other way round."""
+        """The difference with the opposite sign."""
         return replace(self, mean=-self.mean, low=-self.high, high=-self.low)
 
     @property
@@ -41,14 +41,14 @@ class Estimate:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval excludes zero, else 0."""
+        """1 or -1 if the interval excludes zero, else 0."""
         return sign(self.ci95)
 
 
 def standard_error(table: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Standard error of the table's mean, and its degrees of freedom (0: there is nothing to tell it from).
+    """Standard error of the table's mean, and its degrees of freedom (0 for a single value).
 
-    `table[seed][question]`. With one seed it is over questions alone, with one question over seeds alone.
+    `table[seed][question]`. With one seed it is over questions only, with one question over seeds only.
     """
     seeds, questions = len(table), len(table[0])
     rows = [fmean(row) for row in table]
@@ -57,16 +57,16 @@ def standard_error(table: Sequence[Sequence[float]]) -> tuple[float, int]:
     squares = [(size * variance(means), len(means) - 1) for size, means in tables if len(means) > 1]
     both = sum(square for square, _ in squares)
     error = math.sqrt(both / (seeds * questions))
-    if error < _NOTHING:
+    if error < _ZERO_ERROR:
         return 0.0, max(seeds, questions) - 1
     spread = sum(square**2 / freedom for square, freedom in squares)
-    return error, max(1, math.floor(both**2 / spread + 1e-6))  # 49 that rounding made 48.99… is 49
+    return error, max(1, math.floor(both**2 / spread + 1e-6))  # tolerance: 48.99… from rounding is 49
 
 
 def score(table: Sequence[Sequence[float]], scale: float = 100.0) -> Estimate:
-    """Mean of scores, times `scale` (shares are shown in percent). Of scores within 0..1 Wilson's interval with the
-    effective number of trials: it stays inside, and claims no certainty where all agree
-    (data_prep.evaluation.intervals.interval says more). Other scores get mean ± t·stderr.
+    """Mean score times `scale` (fractions become percent). Scores in 0..1 get Wilson's interval with the effective
+    number of trials, which stays in 0..1 and has positive width even if all scores agree (see
+    data_prep.evaluation.intervals.interval). Other scores get mean ± t·stderr.
     """
     mean = fmean(map(fmean, table))
     error, freedom = standard_error(table)
@@ -81,9 +81,9 @@ def score(table: Sequence[Sequence[float]], scale: float = 100.0) -> Estimate:
 def change(
     table: Sequence[Sequence[float]], largest: float = 1.0, scale: float = 100.0, bounded: bool = True
 ) -> Estimate:
-    """Mean of differences of scores, times `scale`. `largest` is the most that a question can differ by, if bounded.
+    """Mean difference of scores times `scale`. `largest`: upper bound of a question's difference, if `bounded`.
 
-    Where all differences are equal the interval allows the share of questions that 0 in n does not exclude (Wilson).
+    If all differences are equal, the half-width is `largest` times Wilson's upper limit for 0 of n questions.
     """
     mean = fmean(map(fmean, table))
     error, freedom = standard_error(table)
@@ -95,10 +95,10 @@ def change(
 
 
 def smallest_difference(means: Sequence[Sequence[float]], seeds: int) -> float | None:
-    """Smallest difference of two cells that `seeds` seeds can show at 95 %, from the chance in training alone.
+    """Smallest difference of two cells that `seeds` seeds can show at 95 %, given the variance between seeds only.
 
-    `means[cell]` are mean scores of that cell's seeds: t · s · √(2 / seeds), with s² the variance between seeds of one
-    cell, pooled over cells. None where no cell has two seeds, or `seeds` is 0.
+    It is t · s · √(2 / seeds), where s² is the variance between a cell's seeds, pooled over cells; `means[cell]`: mean
+    scores of that cell's seeds. None if no cell has two seeds, or `seeds` is 0.
     """
     repeated = [of_cell for of_cell in means if len(of_cell) > 1]
     freedom = sum(len(of_cell) - 1 for of_cell in repeated)

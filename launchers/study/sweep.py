@@ -1,8 +1,8 @@
-"""A grid over one recipe as a study: every combination with every seed, here or as arrays on Slurm, and one page.
+"""A grid search over one recipe as a study: every combination with every seed, here or as Slurm arrays, one report.
 
     make sweep/<family>/<recipe> GRID="train.learning_rate=1e-6,3e-6 seed=1,2,3"        (SLURM=1, DRY_RUN=1)
 
-On Slurm each part of the runs is an array; a run's part starts when the part before of the same run has ended well.
+On Slurm each part of the runs is an array; a run's part starts when the previous part of the same run has succeeded.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ RUNS, SCRIPT, SEED = "runs.txt", "sweep.sbatch", ("seed", "train.seed")
 
 
 def study_of(name: str, grid: Sequence[str], scale: str | None = None, extra: Sequence[Setting] = ()) -> Study:
-    """The study that a grid's `key=value,value` words ask for. Raises UserError."""
+    """The study defined by a grid's `key=value,value` words. Raises UserError."""
     axes: dict[str, list[str]] = {}
     for key, text, _ in compose.parse_settings(grid, "GRID"):
         values = [text] if text[:1] in "[{" else [value.strip() for value in text.split(",")]
         plain = [yaml_tree.parse(value, "GRID").plain() for value in values]
         if key in axes or not all(values) or any(value in plain[:at] for at, value in enumerate(plain)):
-            raise fail(f"{key}={text}: each key once, and its values once each", "GRID")
+            raise fail(f"{key}={text}: keys and values must be unique and not empty", "GRID")
         axes[key] = values
     seeds = [axes.pop(key) for key in SEED if key in axes]
     if not axes:
-        raise fail('name what varies, e.g. "train.learning_rate=1e-6,3e-6 seed=1,2,3"', "GRID")
+        raise fail('no key to vary, e.g. "train.learning_rate=1e-6,3e-6 seed=1,2,3"', "GRID")
     own = compose.resolve(name, Overrides(scale, tuple(extra))).recipe.train.seed
     cells: dict[str, dict[str, Any]] = {}
     for choice in itertools.product(*axes.values()):
@@ -65,13 +65,14 @@ def study_of(name: str, grid: Sequence[str], scale: str | None = None, extra: Se
 
 
 def prepare(study: Study, out: Path) -> Jobs:
-    """Write the directories of all runs and of the sweep: an array for each part, and the page. Raises UserError."""
+    """Write the directories of all runs and of the sweep; one array per part, and a job for the report. Raises
+    UserError."""
     record = studying.locate(study, spec.check(study, out), out)
     resolved = [study.resolve(entry.cell, entry.seed) for entry in record.entries]
     runs = [rundir.locate(upstream.begun(recipe, out), out) for recipe in resolved]
     chains = [job_parts(run.plan) for run in runs]
     if len({tuple((job.name, job.nodes, job.gpus, job.cpus) for job in chain) for chain in chains}) > 1:
-        raise fail("runs of one array ask for the same machines: submit each hardware by itself", "GRID")
+        raise fail("all runs of an array need the same hardware: submit each hardware profile separately", "GRID")
     path, first = record.path, runs[0]
     for entry, run in zip(record.entries, runs, strict=True):
         entry.run = os.path.relpath(run.path, path)

@@ -1,7 +1,7 @@
-"""The jobs of a run for a scheduler, each with what it needs: data, training, evaluation, report, in this order.
+"""Splits a run into scheduler jobs with their resources: data, training, evaluation, report.
 
-A part's consecutive commands with and without GPUs are jobs of their own (data-1, data-2, …), so that no GPU waits for
-an API or for a CPU. local.sh has a function for each.
+Consecutive data commands with and without GPUs become separate jobs (data-1, data-2, …), so that no GPU idles during
+API requests or CPU work. local.sh has a function for each job.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from launchers.backends.base import Command, EnvPython
 from launchers.plan import estimate
 from launchers.plan.plan import PART_OF, PARTS, Plan
 
-CPU_JOB = 16  # CPUs of a job without GPUs on machines that have some
+CPU_JOB = 16  # CPUs of a job without GPUs on a GPU machine
 REPORT = (2, 8.0, "30:00")  # CPUs, GB, time
-HOURS_MARGIN = 1.5  # of the estimated training time, which leaves out checkpoints and start
+HOURS_MARGIN = 1.5  # factor on the estimated training time, which excludes checkpoints and start-up
 START_HOURS = 1.0
 
 
 @dataclass(frozen=True)
 class JobPart:
-    """One job: its name for local.sh, the part it belongs to, and its resources on each of its nodes."""
+    """One job: its name in local.sh, its part, and its resources per node."""
 
     name: str
     part: str
@@ -37,7 +37,7 @@ class JobPart:
 
 
 def job_parts(plan: Plan) -> list[JobPart]:
-    """The jobs of a run, in order; parts that have nothing to do have none."""
+    """The jobs of a run, in order; parts without commands have none."""
     parts = []
     for part in PARTS:
         commands = [c for c in plan.commands if PART_OF.get(c.phase, c.phase) == part]
@@ -48,7 +48,7 @@ def job_parts(plan: Plan) -> list[JobPart]:
 
 
 def _runs(plan: Plan, part: str, command: Command) -> object:
-    """What commands of one job have in common; of parts other than data all are one job."""
+    """Consecutive commands with the same key form one job; only the data part is split."""
     return (gpus(plan, command) > 0, _nodes(plan, command)) if part == "data" else None
 
 
@@ -72,7 +72,7 @@ def _job(plan: Plan, name: str, part: str, commands: list[Command]) -> JobPart:
 
 
 def _training_time(plan: Plan, limit: str) -> str:
-    """The recipe's limit, or less where the estimate of the trainings is well below it."""
+    """The recipe's time limit, or the estimated training time with a margin if that is shorter."""
     guess = estimate.estimate(plan)
     if guess is None or guess.hours is None:
         return limit
@@ -81,21 +81,21 @@ def _training_time(plan: Plan, limit: str) -> str:
 
 
 def gpus(plan: Plan, command: Command) -> int:
-    """GPUs of a node that a command uses, with those of the reward model's server beside it."""
+    """GPUs per node that a command uses, including those of its reward model server."""
     node = plan.hardware.gpus_per_node
     if not node or command.phase in ("train", "merge"):
         return node
     given = getattr(plan.resolved.recipe, command.service) if command.service else None
-    beside = given.gpus if given is not None and given.placement == "own_gpus" else 0
+    server = given.gpus if given is not None and given.placement == "own_gpus" else 0
     if command.argv[0] != "vllm":
-        return beside
+        return server
     names = command.argv[6].split(",")
     steps = [step for step in plan.specs[command.argv[4]].steps if step.name in names]
-    return min(node, max(_engines(step.params, node - beside) for step in steps) + beside)
+    return min(node, max(_engines(step.params, node - server) for step in steps) + server)
 
 
 def _engines(params: dict[str, Any], free: int) -> int:
-    """GPUs of a step's own vLLM servers; without `replicas` it fills the machine. A model outside vLLM takes one."""
+    """GPUs of a step's vLLM servers; without `replicas` it uses all free GPUs. A model outside vLLM uses one."""
     if "model" not in params:
         return 1
     each = int(params.get("tensor_parallel") or 1)
@@ -103,13 +103,13 @@ def _engines(params: dict[str, Any], free: int) -> int:
 
 
 def environments(work: Plan | JobPart) -> list[str]:
-    """The environments that the commands of a run or of a job use, beside core."""
+    """The environments, besides core, that the commands of a run or a job use."""
     used = {str(word) for command in work.commands for word in command.words if isinstance(word, EnvPython)}
     return sorted(used - {"core"})
 
 
 def seconds(limit: str) -> int:
-    """A time limit as Slurm reads it (minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S) in seconds."""
+    """A Slurm time limit (minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S) in seconds."""
     days, dash, rest = limit.rpartition("-")
     numbers = [int(number) for number in re.split(":", rest)]
     if dash:

@@ -1,4 +1,4 @@
-"""local.sh: the whole run as one bash script that needs neither the launcher nor this Python to be running."""
+"""Renders local.sh, one bash script for the whole run, which works without the launcher."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from launchers.plan.plan import PARTS, Plan
 from launchers.render import shell_word, template
 from launchers.targets.jobs import environments, job_parts
 
-# On a CPU, tiny models are several times faster with one thread each, and nothing may reach for a GPU or a hub.
+# On a CPU, tiny models are several times faster with one thread; nothing may use a GPU.
 _CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
-# Bytecode is kept, whatever the user's shell says: it goes into our own environments, and saves seconds a process.
-# Files are UTF-8, whatever LANG says.
+# Bytecode is written even if the user's shell disables it: into our own environments, saving seconds per process.
+# Files are UTF-8, whatever LANG is.
 _PYTHON = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONUTF8": "1"}
 _QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
-# Read by torchrun, Accelerate, DeepSpeed, Ray or Python itself: each would make a trainer wait for processes that are
-# not there, or import another's modules.
+# Unset: read by torchrun, Accelerate, DeepSpeed, Ray or Python, they would make a trainer wait for processes that do
+# not exist, or import other modules.
 _REPLACED = (
     "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "NODE_RANK", "MASTER_ADDR",
     "MASTER_PORT", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT", "PET_NNODES", "PET_NPROC_PER_NODE",
     "TORCHELASTIC_RUN_ID", "FORCE_TORCHRUN", "RAY_ADDRESS", "PYTHONPATH", "PYTHONHOME",
 )  # fmt: skip
-_OF_A_NODE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # of a run on several nodes that is started by hand
-_LONGEST_TMPDIR = 60  # characters: a Unix socket's path has 107, and Ray's and vLLM's add about 40
+_OF_A_NODE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # set by the user when starting several nodes by hand
+_LONGEST_TMPDIR = 60  # characters: Unix socket paths are limited to 107, and Ray and vLLM add about 40
 
 
 def argument(word: str) -> str:
-    """One word of a command, quoted: interpreters and run paths by their shell variables."""
+    """One word of a command, quoted; interpreters and run paths become shell variables."""
     if isinstance(word, EnvPython):
         return f'"${word.upper()}"'
     if isinstance(word, InRun):
@@ -35,13 +35,13 @@ def argument(word: str) -> str:
 
 
 def environ(plan: Plan) -> dict[str, str]:
-    """What every process of the run finds in its environment. No secrets: those are inherited, never written."""
+    """Environment variables of every process of the run. Secrets are inherited, never written here."""
     variables = {"PYTHONPATH": str(envs.REPO), **_PYTHON, **_QUIET}
     return variables | (_CPU if plan.hardware.device == "cpu" else {}) | plan.hardware.environ
 
 
 def command_words(command: Command) -> str:
-    """Arguments of local.sh's `phase`: what it is part of, its environment, and the command."""
+    """Arguments of local.sh's function `phase`: phase, label, environment, command."""
     words = [shell_word(command.phase), shell_word(command.label), "--"]
     words += [shell_word(f"{key}={value}") for key, value in command.environ]
     return " ".join([*words, *map(argument, command.words)])

@@ -1,4 +1,4 @@
-"""skypilot.yaml: the whole run as one SkyPilot task, for clouds; `render --target skypilot`."""
+"""Renders skypilot.yaml, the whole run as one SkyPilot task for clouds (`render --target skypilot`)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FILE = "skypilot.yaml"
 
 
 def skypilot_task(plan: Plan) -> str:
-    """The text of skypilot.yaml. Raises UserError for what it cannot start on several nodes."""
+    """The text of skypilot.yaml. Raises UserError for multi-node runs on Ray."""
     resolved, commands = plan.resolved, plan.commands
     if any(command.across[:1] == ("ray",) for command in commands):
-        raise UserError(resolved.fault("hardware", "a Ray cluster on several nodes is for Slurm: take one node here"))
+        raise UserError(resolved.fault("hardware", "Ray on several nodes is supported only with Slurm: use one node"))
     words = [resolved.name, *(["--scale", resolved.scale] if resolved.scale else [])]
     for key, value, _ in resolved.overrides.settings:
         words += ["--set", f"{key}={value}"]
@@ -29,7 +29,7 @@ def skypilot_task(plan: Plan) -> str:
         for step in spec.steps
         if "api_key_env" in step.params
     }
-    # names of buckets are unique among all of a cloud's customers, and have 63 characters at most
+    # bucket names must be globally unique and have at most 63 characters
     recipe = re.sub(r"[^a-z0-9]+", "-", job_name(plan).lower())[:40]
     bucket = f"posttrain-{recipe}-{hashlib.sha256(plan.run.name.encode()).hexdigest()[:10]}"
     return template("skypilot.yaml.j2").render(

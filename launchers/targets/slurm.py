@@ -1,4 +1,4 @@
-"""job.sbatch: a Slurm header from hardware profile and site, around the same local.sh, and how it is submitted."""
+"""Renders job.sbatch, a Slurm script around local.sh, from hardware profile and site; submits and queries jobs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from launchers.render import template
 from launchers.targets.jobs import JobPart, job_parts
 
 FOLDER = REPO / "configs" / "sites"
-DEFAULT = "POSTTRAIN_SITE"  # the variable that names a user's own site
-_PLAIN = r"^[\w.:=,@%/+&|()\[\]*-]*$"  # what may stand in an #SBATCH line, which nothing quotes
+DEFAULT = "POSTTRAIN_SITE"  # environment variable with the name of the user's site
+_PLAIN = r"^[\w.:=,@%/+&|()\[\]*-]*$"  # characters allowed in an #SBATCH line, which has no quoting
 _VARIABLE = r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})"
-_LEAKS = re.compile(r"(SLURM|SBATCH|SRUN|PMIX?|OMPI)_")  # of a job that submits: its limits would become the new one's
-_FOLDERS = ("POSTTRAIN_CACHE", "HF_HOME", "HF_HUB_CACHE")  # handed on, also where --export=NONE hides them
+_LEAKS = re.compile(r"(SLURM|SBATCH|SRUN|PMIX?|OMPI)_")  # variables of a surrounding job, which would limit the new one
+_FOLDERS = ("POSTTRAIN_CACHE", "HF_HOME", "HF_HUB_CACHE")  # exported in the script, because of --export=NONE
 REFUSALS = REPO / "configs" / "slurm_refusals.yaml"
 
 
 def _text(value: Any) -> Any:
-    """A number of YAML as text: accounts, sizes and variables may look like one."""
+    """A YAML number as text: accounts, sizes and variables may look like numbers."""
     return str(value) if type(value) in (int, float) else value
 
 
@@ -59,16 +59,16 @@ Scratch = Annotated[
 
 
 class Container(Strict):
-    """Where a site runs everything in a container. The repository, the run and the cache are mounted by themselves."""
+    """The container in which a site runs jobs. Repository, run directory and cache are mounted automatically."""
 
     runtime: Literal["pyxis", "apptainer"]
     image: Annotated[Literally, _must_be("an image's name or path", ".+")]
     mounts: list[Mount] = []
-    """Further ones, as source:target."""
+    """Additional mounts, as source:target."""
 
 
 class Site(Strict):
-    """A cluster's own settings; copy configs/sites/example.yaml."""
+    """Settings of a cluster; copy configs/sites/example.yaml."""
 
     partition: Plain | None = None
     cpu_partition: Plain | None = None
@@ -77,32 +77,32 @@ class Site(Strict):
     qos: Plain | None = None
     constraint: Plain | None = None
     gpu_type: Plain | None = None
-    """The type in --gres=gpu:TYPE:N, where the cluster wants one."""
+    """The type in --gres=gpu:TYPE:N, if the cluster needs one."""
     cpus_per_task: int | None = Field(default=None, gt=0)
-    """CPUs of a node; null takes the hardware profile's."""
+    """CPUs per node; null uses the hardware profile's."""
     memory: Annotated[Text, Field(pattern=r"^[0-9]+[KMGT]?$")] | None = None
-    """Memory of a node as --mem takes it; null takes the hardware profile's, 0 all there is."""
+    """Memory per node in the format of --mem; null uses the hardware profile's, 0 requests all."""
     modules: list[str] = []
     environ: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], Literally] = {}
-    """Exported in the job as they stand, e.g. proxies or NCCL settings."""
+    """Environment variables of the job, taken literally, e.g. proxies or NCCL settings."""
     network_interface: str | None = Field(default=None, pattern=r"^[\w.:@-]+$")
-    """The interface on which nodes talk to each other; null takes the one of the route to another node."""
+    """The network interface between nodes; null uses the one of the route to another node."""
     scratch: Scratch | None = None
-    """A folder on each node's own disk: environments are copied there, compiled kernels and caches written there.
-    Variables are the job's ($TMPDIR, /local/$SLURM_JOB_ID)."""
+    """A folder on each node's local disk for copies of environments, compiled kernels and caches. May contain variables
+    of the job ($TMPDIR, /local/$SLURM_JOB_ID)."""
     container: Container | None = None
     offline: bool = False
-    """Whether compute nodes have no network: `make stage/…` then comes first."""
+    """Whether compute nodes have no network; `make stage/…` is then required."""
     max_attempts: int = Field(default=20, gt=0)
-    """Starts of one job, requeues counted, after which it is given up."""
+    """Maximum number of starts of one job, including requeues."""
     signal_s: int = Field(default=180, ge=100, le=280)
-    """Seconds before a time limit at which the run is stopped; Slurm may be 60 s early."""
+    """Seconds before the time limit at which the run is stopped; Slurm may signal up to 60 s earlier."""
     extra: list[Annotated[str, _must_be("one Slurm option such as --exclusive", r"-.*")]] = []
-    """Further #SBATCH options, one each, e.g. --exclusive."""
+    """Additional #SBATCH options, one per entry, e.g. --exclusive."""
 
 
 def load_site(name: str | None, where: str = "") -> Site:
-    """The site's settings; without a name those of POSTTRAIN_SITE, or none at all. Raises UserError."""
+    """The site's settings; without a name those of POSTTRAIN_SITE, else the defaults. Raises UserError."""
     if name is None:
         name, where = os.environ.get(DEFAULT) or None, DEFAULT
     if name is None:
@@ -119,12 +119,12 @@ def site_of(plan: Plan) -> Site:
 
 
 def job_name(plan: Plan, part: str = "") -> str:
-    """A name that Slurm's tools show whole: no spaces, no slashes."""
+    """A Slurm job name without spaces and slashes."""
     return re.sub(r"[^\w.-]+", "-", f"{plan.resolved.name}{'-' if part else ''}{part}")
 
 
 def output_option(path: Path) -> str:
-    """The path of a log as an #SBATCH line takes it; what stands for job numbers is in its name."""
+    """The path of a log quoted for an #SBATCH line; only its file name may contain %j."""
     text = f"{str(path.parent).replace('%', '%%')}/{path.name}".replace('"', '\\"')
     return f'"{text}"'  # a bare # or ' would end the path
 
@@ -133,7 +133,7 @@ def sbatch_script(plan: Plan, script: str) -> str:
     """The text of job.sbatch."""
     resolved, site = plan.resolved, site_of(plan)
     if re.search(r"[\x00-\x1f\x7f]", str(plan.run)):
-        raise fail("a run directory for Slurm cannot hold a line break or another control character", key="--out")
+        raise fail("a run directory for Slurm must not contain control characters", key="--out")
     return template("job.sbatch.j2").render(
         name=resolved.name,
         scale=resolved.scale,
@@ -152,7 +152,7 @@ def sbatch_script(plan: Plan, script: str) -> str:
 
 
 def _container(site: Site, plan: Plan) -> dict[str, list[str]] | None:
-    """Quoted words: of srun and of the command itself for tasks on several nodes, and before the script on one."""
+    """Quoted words to add: to srun and before the command in multi-node tasks, and before the script on one node."""
     given = site.container
     if given is None:
         return None
@@ -172,17 +172,17 @@ def _container(site: Site, plan: Plan) -> dict[str, list[str]] | None:
 
 
 def _quoted(word: str) -> str:
-    """In quotes whatever it holds: shellcheck takes a bare comma in an array for a mistake."""
+    """The word in quotes, even if not needed: shellcheck warns about an unquoted comma in an array."""
     return "'" + word.replace("'", "'\\''") + "'"
 
 
 def submit_command(plan: Plan, job: JobPart, after: Sequence[str] = (), kind: str = "afterok") -> list[str]:
-    """The exact line that submits one job of a run; `after`: jobs that have to end first, for afterok well."""
+    """The sbatch command line of one job; `after`: jobs that it depends on, with dependency type `kind`."""
     site, cpus = site_of(plan), job.cpus
     if site.cpus_per_task is not None:
         cpus = max(1, math.floor(site.cpus_per_task * min(1, job.cpus / plan.hardware.cpus)))
-    if "\\" in str(plan.run):  # Slurm then takes %j for text
-        raise fail("a run directory for Slurm cannot hold a backslash", key="--out")
+    if "\\" in str(plan.run):  # Slurm then does not expand %j
+        raise fail("a run directory for Slurm must not contain a backslash", key="--out")
     gres = f"gpu:{site.gpu_type + ':' if site.gpu_type else ''}{job.gpus}" if job.gpus else "none"
     options: dict[str, object] = {
         "job-name": job_name(plan, job.name), "comment": plan.run.name, "nodes": job.nodes, "gres": gres,
@@ -201,7 +201,7 @@ def submit_command(plan: Plan, job: JobPart, after: Sequence[str] = (), kind: st
 
 
 def _memory(site: Site, plan: Plan, job: JobPart) -> str:
-    """As --mem takes it: the job's share of what the site says a node has; all of it where the site says 0."""
+    """The --mem option: the job's share of the site's memory per node; everything if that is 0."""
     share = job.memory_gb / plan.hardware.host_memory_gb
     if site.memory is None:
         return f"{job.memory_gb:.0f}G"
@@ -212,21 +212,21 @@ def _memory(site: Site, plan: Plan, job: JobPart) -> str:
 
 
 def submit_lines(plan: Plan) -> list[list[str]]:
-    """The lines of a run's chain, each after the job before it, which stands there by its name."""
+    """The sbatch lines of a run's job chain; dependencies are given by job name."""
     jobs = job_parts(plan)
     after = [[], *([job_name(plan, job.name)] for job in jobs[:-1])]
     return [submit_command(plan, job, names) for job, names in zip(jobs, after, strict=True)]
 
 
 def clean_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment to submit from, without what a surrounding job has set."""
+    """The environment to submit from, without a surrounding job's variables."""
     return {key: value for key, value in environ.items() if key == "SLURM_CONF" or not _LEAKS.match(key)}
 
 
 def submit(line: Sequence[str], only_test: bool = False) -> str:
-    """Hand a job to Slurm, or with `only_test` ask whether it would take it; returns the job's number.
+    """Submit a job, or with `only_test` check whether Slurm would accept it; returns the job id.
 
-    Raises RunError with what sbatch said.
+    Raises RunError with sbatch's message.
     """
     words = [*line[:1], "--test-only", *line[1:]] if only_test else line
     try:
@@ -235,31 +235,31 @@ def submit(line: Sequence[str], only_test: bool = False) -> str:
         remedy = "submit from a login node of the cluster (--dry-run shows the lines)"
         raise RunError(f"sbatch is not on PATH: {remedy}") from None
     if done.returncode:
-        said = filter(None, map(str.strip, done.stderr.splitlines()))
-        refusal = "; ".join(said) or f"exit {done.returncode}"
+        messages = filter(None, map(str.strip, done.stderr.splitlines()))
+        refusal = "; ".join(messages) or f"exit {done.returncode}"
         hints = yaml_tree.load(REFUSALS, REFUSALS.name).plain()
         hint = next((f": {advice}" for pattern, advice in hints.items() if re.search(pattern, refusal, re.I)), "")
-        raise RunError(f"sbatch refused the job: {refusal}{hint}")
-    return done.stdout.strip().partition(";")[0]  # with several clusters it adds the cluster's name
+        raise RunError(f"sbatch rejected the job: {refusal}{hint}")
+    return done.stdout.strip().partition(";")[0]  # with several clusters, the cluster's name follows
 
 
 def ask(*words: str, timeout_s: float = 10) -> str:
-    """What one of Slurm's tools prints. Raises RunError where it is absent, fails or does not answer."""
+    """The output of a Slurm command. Raises RunError if it is missing, fails or times out."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout_s)
     except FileNotFoundError:
-        raise RunError(f"{words[0]} is not on PATH: call this on a login node of the cluster") from None
+        raise RunError(f"{words[0]} is not on PATH: run this on a login node of the cluster") from None
     except subprocess.TimeoutExpired:
         raise RunError(f"{words[0]} did not answer within {timeout_s:.0f} s: try again later") from None
     only_forgotten = words[0] == "squeue" and "Invalid job id" in done.stderr
     if done.returncode and not only_forgotten:
-        said = " ".join(done.stderr.split())[:300] or f"exit {done.returncode}"
-        raise RunError(f"{words[0]} failed: {said}: try again later")
+        message = " ".join(done.stderr.split())[:300] or f"exit {done.returncode}"
+        raise RunError(f"{words[0]} failed: {message}: try again later")
     return done.stdout
 
 
 def tool(*words: str) -> str | None:
-    """The same, None instead of RunError."""
+    """Like `ask`, but None instead of RunError."""
     try:
         return ask(*words)
     except RunError:
@@ -272,7 +272,7 @@ ENDED_BADLY = ("FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "
 
 
 def standing(state: str, reason: str) -> str:
-    """queued, running, failed or ended, for what Slurm says of a job. Slurm restarts some, and forgets all in time."""
+    """Map Slurm's state and reason of a job to queued, running, failed or ended."""
     if reason == NEVER or state in ENDED_BADLY:
         return "failed"
     if state not in ALIVE:
@@ -281,14 +281,14 @@ def standing(state: str, reason: str) -> str:
 
 
 def states(jobs: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Job to Slurm's (state, reason), of those that its controller still knows. Raises RunError as `ask` does."""
-    asked = ["squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}"]
-    lines = ask(*asked).splitlines() if jobs else []
+    """Job id to Slurm's (state, reason), for jobs that the controller still knows. Raises RunError as `ask` does."""
+    command = ["squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}"]
+    lines = ask(*command).splitlines() if jobs else []
     return {job: (state, reason) for job, state, reason in (line.strip().split("|", 2) for line in lines)}
 
 
 def states_and_ends(jobs: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The same, and how jobs ended that the controller has forgotten, where the cluster keeps accounts."""
+    """Like `states`, and with Slurm accounting also the final state of jobs that the controller has purged."""
     known = states(jobs)
     if forgotten := [job for job in jobs if job not in known]:
         listed = tool("sacct", "-n", "-X", "-P", "--format=JobID,State", "-j", ",".join(forgotten)) or ""

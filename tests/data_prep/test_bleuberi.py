@@ -382,8 +382,8 @@ def test_the_card_reports_selection_by_length_alone(tmp_path):
     request = build.Request(metric="bleu", model="m/x", hf_dataset_path="o/d", num_examples=1)
     spec = request.spec()
     spec = spec.model_copy(update={"steps": spec.steps[2:]})
-    by_length = "Without BLEU's brevity penalty 100.0 % of the chosen would not be among the lowest."
-    for other in ({"selection_mode": "easy"}, {"guarded": True}):  # whose chosen are not the lowest anyway
+    by_length = "Without BLEU's brevity penalty 100.0 % of the selected prompts would not be among the lowest."
+    for other in ({"selection_mode": "easy"}, {"guarded": True}):  # the selected prompts are not the lowest anyway
         assert by_length not in build._card(request.model_copy(update=other), spec, folders, tmp_path)
     card = build._card(request, spec, folders, tmp_path)
     for said in (

@@ -52,7 +52,7 @@ def test_too_few_cpus_for_verls_workers_are_an_error_before_submission(repo: Rep
     profile = (repo.path / "configs/hardware/h100x8x2.yaml").read_text().replace("cpus: 96", "cpus: 16")
     repo.write("configs/hardware/small.yaml", profile)
     done = repo.launch("check", "bleuberi/grpo", "--set", "hardware=small")
-    assert "a node has 16 CPUs, and verl's workers on its 8 GPUs take 25" in done.stderr
+    assert "a node has 16 CPUs, but verl's workers on its 8 GPUs need 25" in done.stderr
 
 
 def _status(run: Path) -> states.Status:
@@ -72,7 +72,7 @@ def test_a_slurm_that_does_not_answer_is_not_taken_for_one_without_jobs(run: Pat
         assert "squeue failed: slurm_load_jobs error: Unable to contact slurm controller" in done.stderr
     tool("squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
     assert _status(run).state == "new"
-    assert repo.launch("cancel", str(run)).stdout.strip() == "Slurm has no job of this run"
+    assert repo.launch("cancel", str(run)).stdout.strip() == "Slurm has no jobs of this run"
 
 
 def test_how_forgotten_jobs_ended_is_in_slurms_accounts(run: Path, tool: Tool) -> None:
@@ -142,7 +142,7 @@ def test_a_job_that_was_accepted_without_an_answer_is_known_by_its_comment(run: 
 def test_what_slurm_says_comes_with_what_to_change(tool: Tool, said: str, hint: str) -> None:
     tool("sbatch", f'printf "sbatch: error: {said}\\n" >&2; exit 1')
     words = said.replace("\\n", "; ").replace('\\"', '"')
-    with pytest.raises(RunError, match=re.escape(f"sbatch refused the job: sbatch: error: {words}: {hint}")):
+    with pytest.raises(RunError, match=re.escape(f"sbatch rejected the job: sbatch: error: {words}: {hint}")):
         slurm.submit(["sbatch", "--parsable", "job.sbatch"])
 
 
@@ -172,7 +172,7 @@ def test_two_submissions_of_a_run_at_the_same_time_are_one(run: Path, repo: Repo
     with (run / ".submit/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused = repo.launch("submit", "min_o1/sft_long", "--scale", "mini")
-    assert (refused.returncode, "this submission is being worked on" in refused.stderr) == (2, True)
+    assert (refused.returncode, "another process is working on this submission" in refused.stderr) == (2, True)
 
 
 def test_gpus_of_another_kind_are_told(
@@ -222,15 +222,15 @@ def test_with_chain_a_job_requeues_itself_by_the_number_of_its_own_task(
 
 def test_a_grid_larger_than_the_clusters_arrays_is_refused(tool: Tool, tmp_path: Path) -> None:
     tool("scontrol", "echo 'MaxArraySize            = 2'")
-    with pytest.raises(UserError, match="3 runs, and the cluster's MaxArraySize is 2"):
+    with pytest.raises(UserError, match="3 runs exceed the cluster's MaxArraySize 2"):
         jobs.submit(jobs.Jobs(tmp_path, [], [], [None] * 3))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(("grid", "said"), [
     ("seed=1,2", "name what varies"),
-    ("train.steps=1,1", "its values once each"),
-    ("train.learning_rate=1e-5,0.00001", "its values once each"),
-    ("train.steps=1 train.steps=2", "each key once"),
+    ("train.steps=1,1", "must be unique"),
+    ("train.learning_rate=1e-5,0.00001", "must be unique"),
+    ("train.steps=1 train.steps=2", "must be unique"),
 ])  # fmt: skip
 def test_a_grid_that_says_nothing_or_too_much_is_refused(grid: str, said: str) -> None:
     with pytest.raises(UserError, match=said):

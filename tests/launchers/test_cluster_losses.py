@@ -162,7 +162,7 @@ def test_a_training_on_two_nodes_survives_the_loss_of_one_a_signal_and_a_cancell
     until(lambda: attempts(run, "train") == 2 and steps(run) >= 50, run, 500)
     subprocess.run(["scancel", "--batch", "--signal=USR1", jobs["train"]], env=slurm, check=True)
     until(lambda: state(jobs["train"], slurm) == "PENDING", run)
-    assert "stopped as asked, with a checkpoint of step" in trainings(run)[1].read_text()
+    assert "stopped on request, with a checkpoint at step" in trainings(run)[1].read_text()
     until(lambda: attempts(run, "train") == 3 and steps(run) >= 80, run, 500)
     assert repo.launch("cancel", str(run), SLURM_CONF=slurm["SLURM_CONF"]).returncode == 0
     again, jobs = submit(repo, slurm, *words)

@@ -52,8 +52,8 @@ def test_evaluating_on_the_same_data_is_an_error(repo: Repo) -> None:
     done = _repo(repo, "math500, gsm8k").launch("plan", "x/y")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: recipes/x/data.yaml:2: mine: step 'load' trains on gsm8k, which eval.tasks holds: "
-        "leave one of the two out\n",
+        "error: recipes/x/data.yaml:2: mine: step 'load' trains on gsm8k, which is in eval.tasks: "
+        "remove one of the two\n",
     )
 
 

@@ -89,7 +89,7 @@ def test_alpaca_eval_has_a_baseline_and_a_judge() -> None:
             "no such file in recipes/long_cot: _eval_rule.yaml; did you mean '_eval_rules.yaml'?",
         ),
         (("eval.harness=alpaca_eval", "eval.tasks=[alpaca_eval]"), "eval.judge: missing"),
-        (("eval=_eval_alpaca.yaml", "eval.n=2"), "alpaca_eval judges one answer to a question, not 2"),
+        (("eval=_eval_alpaca.yaml", "eval.n=2"), "alpaca_eval judges one answer per question, not 2"),
         (("eval=_eval_alpaca.yaml", "eval.limit=10"), "length control needs all questions"),
         (("eval=_eval_alpaca.yaml", "eval.tasks=[a, b]"), "alpaca_eval has one task, not a, b"),
         (("eval.harness=lm_eval", "eval.tasks=[x]", "eval.paths.x=nowhere.yaml"), "no such file"),
@@ -110,7 +110,7 @@ def test_online_rl_validates_on_tasks_of_ours_and_evaluates_on_both() -> None:
     _, faults = preflight.check(resolved("eval.harness=lm_eval", both, name=name))
     assert not faults
     _, faults = preflight.check(resolved("eval.harness=lm_eval", "eval.tasks=[ifeval]", name=name))
-    assert "validates on the tasks of eval.tasks that configs/tasks has" in str(faults)
+    assert "needs a task of configs/tasks in eval.tasks" in str(faults)
     _, faults = preflight.check(resolved("eval=_eval_rules.yaml", name=name), trains=False)
     assert not faults  # a model as it is
 

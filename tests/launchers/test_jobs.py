@@ -80,10 +80,10 @@ def test_the_global_batch_stays_on_any_number_of_nodes(
 def test_a_global_batch_that_the_machines_cannot_divide_is_refused_before_submission() -> None:
     settings = Overrides(None, tuple(compose.parse_settings(["hardware=h100x8x4"])))
     _, (fault,) = preflight.check(compose.resolve("long_cot/sft_llama_instruct_think", settings))
-    assert "16 does not divide by micro_batch 1 × 32 GPUs = 32" in fault.message
+    assert "16 is not divisible by micro_batch 1 × 32 GPUs = 32" in fault.message
     settings = Overrides(None, tuple(compose.parse_settings(["hardware=h100x8x2", "rollout.tensor_parallel=16"])))
     _, (fault,) = preflight.check(compose.resolve("min_o1/grpo", settings))
-    assert (fault.key, "does not span nodes" in fault.message) == ("rollout.tensor_parallel", True)
+    assert (fault.key, "cannot span nodes" in fault.message) == ("rollout.tensor_parallel", True)
 
 
 @pytest.mark.parametrize("name", TWO_NODES)

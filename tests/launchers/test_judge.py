@@ -65,7 +65,7 @@ def test_a_judge_without_samples_to_judge_is_refused(repo: Repo) -> None:
     for change in ("validation=null", "eval.tasks=[math500]"):
         done = repo.launch("plan", "long_cot/grpo_llama_base_think", "--set", change)
         assert done.returncode == 2
-        assert "second_judge: scores validation samples of online RL whose benchmark's reward is `model`" in done.stderr
+        assert "second_judge: scores online RL's validation samples on benchmarks with reward `model`" in done.stderr
 
 
 def test_an_unknown_benchmark_hides_no_other_fault() -> None:

@@ -33,11 +33,11 @@ def family(repo: Repo) -> Repo:
 @pytest.mark.full
 def test_what_comes_first_is_done_first_and_once(family: Repo) -> None:
     planned = family.launch("plan", "x/second")
-    assert "begins   with the model that x/first is still to train" in planned.stdout, planned.stderr
+    assert "begins   with the model of x/first, which is not trained yet" in planned.stdout, planned.stderr
     refused = family.launch("train", "x/second")
     assert refused.returncode == 2
     assert refused.stderr == (
-        "error: x/second: model_of: starts from the model of x/first, which is still to be trained: "
+        "error: x/second: model_of: starts from the model of x/first, which is not trained yet: run "
         "`make x/first` first\n"
     )
     ran = family.launch("run", "x/second")
@@ -45,11 +45,11 @@ def test_what_comes_first_is_done_first_and_once(family: Repo) -> None:
     (first,), (second,) = ([*(family.path / f"runs/x/{name}").iterdir()] for name in ("first", "second"))
     model = json.loads((second / "resolved.json").read_text())["model"]
     assert model.startswith(str(first))
-    assert f"x/second starts from the model of x/first, done first: {first}" in ran.stderr
+    assert f"x/second starts from the model of x/first, which runs first: {first}" in ran.stderr
 
     again = family.launch("run", "x/second")
     assert again.returncode == 0
-    assert "finished already" in again.stderr
+    assert "already finished" in again.stderr
     assert "begins" not in family.launch("plan", "x/second").stdout
     own = family.launch("plan", "x/second", "--set", "model=recipes/mini/coder", "--json")
     assert json.loads(own.stdout)["model"].endswith("recipes/mini/coder")
@@ -77,4 +77,4 @@ def test_mistakes_in_what_comes_first(family: Repo) -> None:
     family.write("recipes/x/second.yaml", "extends: [first.yaml]\nmodel_of: x/third\n")
     family.write("recipes/x/third.yaml", "extends: [first.yaml]\nmodel_of: x/second\n")
     (line,) = family.launch("check", "x/second").stderr.splitlines()
-    assert line == ("error: recipes/x/third.yaml:2: model_of: begins with itself: x/second -> x/third -> x/second")
+    assert line == ("error: recipes/x/third.yaml:2: model_of: circular: x/second -> x/third -> x/second")

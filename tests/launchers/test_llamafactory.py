@@ -201,7 +201,7 @@ def test_a_training_that_is_asked_to_stop_saves_its_step_and_resumes_there(repo:
     assert done.returncode == 0, done.stderr
     assert sorted(_losses(run)) == list(range(1, 9))
     logs = [path.read_text() for path in sorted(run.glob("logs/*/train-after.log"))]
-    assert "stopped as asked, with a checkpoint of step 1" in logs[0]
+    assert "stopped on request, with a checkpoint at step 1" in logs[0]
     assert "Resuming training from" in logs[1]
 
 
@@ -236,7 +236,7 @@ def test_two_nodes_read_their_rank_from_the_environment(repo: Repo) -> None:
         ["bash", run / "local.sh", "data", "train"], env=repo.environ(), capture_output=True, text=True
     )
     assert alone.returncode != 0
-    assert "2 nodes are needed: submit it (make sbatch/…), or start it on each with NODE_RANK" in alone.stderr
+    assert "needs 2 nodes: submit it (make sbatch/…), or start it on each with NODE_RANK" in alone.stderr
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -265,7 +265,7 @@ def test_a_finished_run_is_left_alone_unless_asked(repo: Repo) -> None:
     ]
     first = json.loads(repo.launch(*words).stdout)
     again = repo.launch(*words)
-    assert "finished already" in again.stderr
+    assert "already finished" in again.stderr
     assert json.loads(again.stdout)["run"] == first["run"]
     assert first["status"] == "done"
 
@@ -304,7 +304,7 @@ def test_a_short_run_fails(tmp_path: Path) -> None:
     (output / "trainer_state.json").write_text('{"global_step": 8, "max_steps": 8}')
     assert _verdict(0, Training(LlamaFactory(), output, None), tmp_path / "log", 0) is None
     told = _verdict(0, Training(LlamaFactory(), output, 9), tmp_path / "log", 0)
-    assert told == "the trainer planned 8 steps where the rows make 9: it has dropped some"
+    assert told == "the trainer planned 8 steps, the rows give 9: it has dropped rows"
 
 
 LOGS = {
@@ -350,7 +350,7 @@ def test_a_run_directory_stands_by_itself(repo: Repo) -> None:
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert json.loads(repo.launch("plan", str(run), "--json").stdout)["run"] == str(run)
     refused = repo.launch("plan", str(run), "--scale", "mini")
-    assert (refused.returncode, "a run directory is what it is" in refused.stderr) == (2, True)
+    assert (refused.returncode, "options cannot change an existing run" in refused.stderr) == (2, True)
 
 
 def test_adapters_are_merged_into_a_whole_model(repo: Repo) -> None:

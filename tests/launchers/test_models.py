@@ -63,7 +63,7 @@ def _faults(name: str, *pairs: str) -> list[str]:
 
 def test_lengths_beyond_the_models_positions_name_both() -> None:
     (fault,) = _faults("min_o1/sft_short", "train.max_length=8192")
-    assert fault.endswith("8192 tokens are more than 'Qwen/Qwen2.5-Math-1.5B' has positions for, 4096")
+    assert fault.endswith("8192 tokens exceed the 4096 positions of 'Qwen/Qwen2.5-Math-1.5B'")
     (fault,) = _faults("min_o1/grpo", "rollout.max_response_length=8192")
     assert "rollout.max_response_length" in fault
     assert "4096" in fault
@@ -93,13 +93,14 @@ def test_a_template_is_refused_where_it_is_another_familys(model: str) -> None:
     )
     assert right == []
     assert [line.partition(": native.template: ")[2].split(":")[0] for line in foreign] == [
-        f"{TEMPLATES[model][1]!r} is not a chat template of {model!r}, which has {llamafactory.known_template(model)!r}"
+        f"{TEMPLATES[model][1]!r} is not the chat template of {model!r}, "
+        f"which is {llamafactory.known_template(model)!r}"
     ]
 
 
 def test_a_template_is_asked_for_where_the_name_says_none() -> None:
     (fault,) = _faults("min_o1/sft_short", "model=microsoft/Phi-4-mini-instruct")
-    assert "nothing says which chat template 'microsoft/Phi-4-mini-instruct' has" in fault
+    assert "the chat template of 'microsoft/Phi-4-mini-instruct' is unknown" in fault
     assert _faults("min_o1/sft_short", "model=microsoft/Phi-4-mini-instruct", "native.template=phi4") == []
 
 
@@ -111,9 +112,9 @@ def test_a_local_models_template_is_not_guessed_against_what_is_given(tmp_path: 
 
 BROKEN = {  # a file of a model's folder, its text, and what is said of it
     "unparsable": ("config.json", "{", "not valid JSON"),
-    "a list": ("config.json", "[]", "an object is expected, not a list"),
-    "text for a size": ("config.json", '{"max_position_embeddings": "4096"}', "a number is expected, not '4096'"),
-    "text for a part": ("config.json", '{"text_config": "x"}', "text_config: an object is expected, not 'x'"),
+    "a list": ("config.json", "[]", "must be an object, not a list"),
+    "text for a size": ("config.json", '{"max_position_embeddings": "4096"}', "must be a number, not '4096'"),
+    "text for a part": ("config.json", '{"text_config": "x"}', "text_config must be an object, not 'x'"),
     "an unparsable tokenizer": ("tokenizer_config.json", "x", "not valid JSON"),
     "not UTF-8": ("tokenizer_config.json", '{"x": "\xe9"}', "cannot be read: 'utf-8' codec"),
 }
@@ -136,7 +137,7 @@ def test_quantised_weights_are_refused_where_the_trainer_cannot_turn_them_into_b
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
     lines = _faults("min_o1/sft_short", f"model={tmp_path}", "native.template=qwen")
-    assert any(f"are quantised ({method}): give those in bf16" in line for line in lines) is refused
+    assert any(f"are quantised ({method}): use bf16 weights" in line for line in lines) is refused
 
 
 def test_torchtune_names_the_sizes_that_a_config_has_not(tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_a_cached_hub_models_own_files_are_read(tmp_path: Path, monkeypatch: pyt
     (snapshot / "config.json").write_text(json.dumps(sizes))
     (snapshot / "tokenizer_config.json").write_text('{"chat_template": "<|im_start|>"}')
     (fault,) = _faults("min_o1/sft_short", "model=acme/odd-7b", "train.max_length=1024")
-    assert "'acme/odd-7b' has positions for, 256" in fault
+    assert "256 positions of 'acme/odd-7b'" in fault
     assert model_sizes("acme/odd-7b") is not None
     assert model_sizes("acme/odd-8b") is None
 
@@ -240,7 +241,7 @@ def test_a_model_that_the_hub_has_not_is_said(repo: Repo, hub: str, tmp_path: Pa
 
 def test_a_model_is_checked_against_its_own_files_at_the_first_contact(repo: Repo, hub: str, tmp_path: Path) -> None:
     done = _pinned(repo, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "train.max_length=4096")
-    assert "4096 tokens are more than 'Qwen/Qwen2.5-1.5B' has positions for, 1024" in done.stderr
+    assert "4096 tokens exceed the 1024 positions of 'Qwen/Qwen2.5-1.5B'" in done.stderr
 
 
 def test_a_revision_that_the_hub_has_not_is_said(repo: Repo, hub: str, tmp_path: Path) -> None:

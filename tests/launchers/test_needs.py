@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.core.pipeline import Spec, StepSpec, run
 from data_prep.sources import tasks
-from launchers.checks import requirements as needs
+from launchers.checks import requirements
 from tests.conftest import Repo
 from tests.fakes.openai_server import Finish, OpenAIServer
 
@@ -17,7 +17,7 @@ RECIPE = (
     "extends: [../min_o1/_sft.yaml]\ndata: mine\nhardware: cpu\nnative: {template: qwen, deepspeed: null}\n"
     "train: {global_batch: 4, micro_batch: 4, learning_rate: 1e-5, epochs: 3, max_length: 2048}\n"
 )
-PROGRAMS: needs.Need = ("programs", "")
+PROGRAMS: requirements.Requirement = ("programs", "")
 NOWHERE = "http://127.0.0.1:9"  # the port discard, where nobody listens
 KEYLESS = "api_key_env: environment variable NO_SUCH_KEY contains no key: set it, or write one key per line"
 TOKENLESS = (
@@ -121,21 +121,21 @@ def test_what_stands_before_a_model_still_to_be_trained_is_known_to_stand(tmp_pa
         StepSpec(name="score", kind="score", params={"reward": "math"}, inputs=("generate",)),
     )
     spec = Spec(name="eval", base=tmp_path, cache=tmp_path / "steps", steps=steps, max_drop_share=0.05)
-    assert needs._done(spec) == set()
+    assert requirements._done(spec) == set()
     run(spec.model_copy(update={"steps": steps[:1]}))
-    assert needs._done(spec) == {"load"}
+    assert requirements._done(spec) == {"load"}
 
 
 def test_programs_are_tried_where_they_will_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert needs.lacking(PROGRAMS, tmp_path) is None
+    assert requirements.problem(PROGRAMS, tmp_path) is None
     monkeypatch.setenv("POSTTRAIN_CACHE", str(tmp_path))
-    assert "run `python3 -m launchers.envs sandbox`" in str(needs.lacking(PROGRAMS, tmp_path))
+    assert "run `python3 -m launchers.envs sandbox`" in str(requirements.problem(PROGRAMS, tmp_path))
 
 
 def test_a_reward_made_of_others_runs_the_programs_of_its_parts() -> None:
     parts = [{"reward": "format", "params": {"boxed": True}}, {"reward": "code"}]
     step = StepSpec(name="s", kind="score", params={"reward": "combine", "params": {"parts": parts}})
-    assert list(needs._needs(step)) == [PROGRAMS]
+    assert list(requirements._requirements(step)) == [PROGRAMS]
     gold = StepSpec(name="s", kind="gold", params={"check": True})
-    assert list(needs._needs(gold)) == [PROGRAMS]
-    assert list(needs._needs(gold.model_copy(update={"params": {}}))) == []
+    assert list(requirements._requirements(gold)) == [PROGRAMS]
+    assert list(requirements._requirements(gold.model_copy(update={"params": {}}))) == []

@@ -126,10 +126,10 @@ def _killed_and_finished(repo: Repo, victim: str, mini_model: Path, settings: st
     assert _json(run / "train" / "merged" / "done.json") == {"step": 16}
     assert _logits(run / "train" / "merged", repo) != _logits(mini_model, repo)
     page = (run / "report.html").read_text()
-    assert "training went on after an interruption" in page
+    assert "training resumed after an interruption" in page
     assert "KL to the initial model" in page
     again = _make(repo, *words)
-    assert "finished already" in again.stderr
+    assert "already finished" in again.stderr
 
 
 @pytest.mark.full

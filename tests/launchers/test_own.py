@@ -105,7 +105,7 @@ def test_status_says_what_each_run_is_doing(repo: Repo) -> None:
         running = state()
         refused = repo.launch("submit", "min_o1/sft_long", "--scale", "mini")
     assert (running["state"], running["step"], running["steps"]) == ("running", 40, 130)
-    assert "being worked on by another process" in refused.stderr
+    assert "another process is working on this" in refused.stderr
     assert state()["state"] == "stopped"
     events.append(run, "phase_end", phase="train", label="after", status=1, error="killed by signal 9")
     assert state()["state"] == "failed"
@@ -149,7 +149,7 @@ def test_an_estimate_says_what_does_not_fit_what_is_unknown_and_how_often_rows_a
     dry = repo.launch("submit", *words, "--dry-run")
     assert (dry.returncode, "warning: does not fit" in dry.stderr) == (0, True)
     unknown = repo.launch("plan", "min_o1/sft_long", "--set", "model=someone/new-1b", "--set", "native.template=qwen")
-    assert "the sizes of someone/new-1b are not known; add it to configs/models.yaml" in unknown.stdout
+    assert "the sizes of someone/new-1b are unknown; add it to configs/models.yaml" in unknown.stdout
 
 
 def test_few_rows_for_many_steps_bring_a_warning(repo: Repo) -> None:

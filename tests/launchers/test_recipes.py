@@ -64,7 +64,7 @@ def test_a_pipeline_names_the_recipes_values(repo: Repo) -> None:
     assert local.returncode == 0, local.stderr
     repo.write("recipes/x/data.yaml", 'clean:\n  - lim: {run: "${from_run}"}\n')
     (line,) = repo.launch("check", "x/y").stderr.splitlines()
-    assert line == "error: recipes/x/data.yaml:2: ${from_run}: the recipe has no value of that name"
+    assert line == "error: recipes/x/data.yaml:2: ${from_run}: the recipe does not set this key"
 
 
 def test_schema_file_is_current() -> None:
@@ -92,8 +92,8 @@ def _faulty(repo: Repo, text: str, *words: str) -> list[str]:
 MISTAKES = {
     "misspelt": ("train: {learning_rat: 1.0}", "y.yaml:2: train.learning_rat", "train.learning_rate"),
     "misplaced": ("learning_rate: 1.0", "y.yaml:2: learning_rate", "'train.learning_rate'"),
-    "mistyped": ("train: {epochs: three}", "y.yaml:2: train.epochs", "a number is expected, not 'three'"),
-    "a word for a number": ('train: {global_batch: "256"}', "train.global_batch", "a whole number is expected"),
+    "mistyped": ("train: {epochs: three}", "y.yaml:2: train.epochs", "must be a number, not 'three'"),
+    "a word for a number": ('train: {global_batch: "256"}', "train.global_batch", "must be an integer"),
     "not a choice": ("trainer: llamafactry", "y.yaml:2: trainer", "did you mean 'llamafactory'"),
     "negative": ("train: {global_batch: -1}", "train.global_batch", "greater than 0"),
     "LlamaFactory's name": ("train: {cutoff_len: 1}", "train.cutoff_len", "here it is train.max_length"),
@@ -116,14 +116,14 @@ MISTAKES = {
     "data name": ("data: math3k_ct", "y.yaml:2: data", "no pipeline 'math3k_ct'"),
     "a template at the top": ("template: qwen", "y.yaml:2: template", "here it is native.template"),
     "a chat template": ("chat_template: qwen", "y.yaml:2: chat_template", "here it is native.template"),
-    "both ends": ("train: {steps: 5}", "train.epochs, train.steps", "both are given"),
-    "batch": ("train: {micro_batch: 3}", "train.global_batch", "256 does not divide by micro_batch 3 × 4 GPUs = 12: "
-              "train.global_batch 252 or 264, or train.micro_batch 1, 2, 4, 8"),
+    "both ends": ("train: {steps: 5}", "train.epochs, train.steps", "both are set"),
+    "batch": ("train: {micro_batch: 3}", "train.global_batch", "256 is not divisible by micro_batch 3 × 4 GPUs = 12: "
+              "use train.global_batch 252 or 264, or train.micro_batch 1, 2, 4, 8"),
     "endless": ("train: {global_batch: 99999999999999999999}", "train.global_batch", "less than or equal to"),
-    "a huge batch": ("train: {global_batch: 2000000001}", "train.global_batch", "does not divide"),
+    "a huge batch": ("train: {global_batch: 2000000001}", "train.global_batch", "is not divisible"),
     "not finite": ("train: {learning_rate: .inf}", "train.learning_rate", "finite number"),
     "not finite in native": ("native: {neftune_noise_alpha: .nan}", "native.neftune_noise_alpha", "finite number"),
-    "a secret": ("native: {hub_token: hf_x}", "native.hub_token", "export it in the environment"),
+    "a secret": ("native: {hub_token: hf_x}", "native.hub_token", "set them in the environment"),
     "both shardings": ("native: {fsdp_config: full_shard}", "native.deepspeed", "exclude each other"),
     "rows chosen by the trainer": ("native: {max_samples: 2}", "native.max_samples", "choose rows in the pipeline"),
     "a native key at the top": ("neftune_noise_alpha: 5", "y.yaml:2", "under native: native.neftune_noise_alpha"),
@@ -136,20 +136,20 @@ MISTAKES = {
     "a path for DeepSpeed": ("native: {deepspeed: my/zero3.json}", "native.deepspeed", "did you mean 'zero3'"),
     "a Hub data set": ("data: acme/rows", "y.yaml:2: data", "a pipeline loads a Hub data set: `load: {hub: acme/rows"),
     "a tab": ("eval:\n\ttasks: [gsm8k]", "y.yaml:3", "indent with spaces"),
-    "a task twice": ("eval: [gsm8k, gsm8k]", "eval.tasks", "'gsm8k' is named 2 times: keep one"),
+    "a task twice": ("eval: [gsm8k, gsm8k]", "eval.tasks", "'gsm8k' is listed 2 times: keep one"),
     "no tasks": ("eval: []", "eval.tasks", "at least 1"),
     "a reserved control": ("controls: {after: {}}", "controls.after", "choose another"),
     "a control that is a path": ("controls: {../x: {}}", "controls", "should match pattern"),
-    "a control elsewhere": ("controls: {a: {hardware: cpu}}", "controls.a.hardware", "a control cannot differ in this"),
+    "a control elsewhere": ("controls: {a: {hardware: cpu}}", "controls.a.hardware", "a control cannot change"),
     "a control's model": ("controls: {a: {model: ./nope}}", "controls.a", "neither a local folder nor a Hub id"),
-    "a list for a mapping": ("train: []", "y.yaml:2: train", "a mapping is expected"),
-    "a number for a mapping": ("eval: 3", "y.yaml:2: eval", "a mapping is expected"),
-    "a number for a control": ("controls: {a: 3}", "controls.a", "a mapping is expected"),
+    "a list for a mapping": ("train: []", "y.yaml:2: train", "must be a mapping"),
+    "a number for a mapping": ("eval: 3", "y.yaml:2: eval", "must be a mapping"),
+    "a number for a control": ("controls: {a: 3}", "controls.a", "must be a mapping"),
     "time": ("time_limit: tomorrow", "time_limit", "should match pattern"),
     "nested without end": ("site: " + "[" * 100_000 + "]" * 100_000, "y.yaml:2", "nested more than 100 levels"),
     "an alias": ("site: &a x\nrevision: *a", "y.yaml:2", "aliases are not allowed"),
     "an explicit type": ("site: !!int x", "y.yaml:2", "not a plain value"),
-    "greedy twice": ("eval: {n: 4}", "eval.n", "4 greedy samples are one sample"),
+    "greedy twice": ("eval: {n: 4}", "eval.n", "4 greedy samples are identical"),
     "prompt": ("system_prompt: boxd", "y.yaml:2: system_prompt", "'boxed'"),
     "control": ("controls: {other: {data: nowhere}}", "controls.other", "no pipeline 'nowhere'"),
 }  # fmt: skip
@@ -194,7 +194,7 @@ def test_yaml_syntax_is_told_with_its_line(repo: Repo) -> None:
 
 def test_a_key_written_twice_is_refused(repo: Repo) -> None:
     (line,) = _faulty(repo, GOOD + "data: other.jsonl\n")
-    assert line.endswith("recipes/x/y.yaml:4: data: written twice (first in line 2): keep one")
+    assert line.endswith("recipes/x/y.yaml:4: data: duplicate key (first in line 2): keep one")
 
 
 def test_python_tags_are_not_constructed(repo: Repo) -> None:
@@ -257,7 +257,7 @@ def test_a_pipeline_may_begin_with_another(repo: Repo) -> None:
     repo.write("recipes/x/data.yaml", pipelines)
     found = json.loads(repo.launch("plan", "x/y", "--json").stdout)["pipelines"]["data/train.json"]
     assert [step["step"] for step in found] == ["load", "select", "export"]
-    for wrong, words in {"whoel": "did you mean 'whole'?", "part": "begins with itself: part"}.items():
+    for wrong, words in {"whoel": "did you mean 'whole'?", "part": "circular: part"}.items():
         repo.write("recipes/x/data.yaml", pipelines.replace("pipeline: whole", f"pipeline: {wrong}"))
         done = repo.launch("check", "x/y")
         assert done.stderr.startswith("error: recipes/x/data.yaml:4: part.pipeline: "), done.stderr

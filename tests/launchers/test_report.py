@@ -295,7 +295,7 @@ def test_any_part_may_be_missing_or_damaged(mini_run, tmp_path, part, damage):
         path.unlink()
     words = Outline(report.build(run).read_text()).words
     if damage == "torn":
-        assert f"{part} is not whole JSON" in words or f"{part}: 1 unreadable line skipped." in words
+        assert f"{part} is not valid JSON" in words or f"{part}: 1 unreadable line skipped." in words
 
 
 def test_files_that_are_no_text_at_all(mini_run, tmp_path):

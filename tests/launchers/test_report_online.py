@@ -74,10 +74,10 @@ def test_the_page_says_what_was_optimised_and_what_came_of_it(page):
     words = Outline(page).words
     for said in (
         "80 planned, 60 done", "16 prompts × 8 completions = 128, 2 updates", "0.0002, constant",
-        "clip_higher: clipped ratios with more room above, mean over tokens; ratios within 0.8 and 1.28",
-        "reward less its group's mean, over the group's standard deviation",
-        "to the initial model, k3 in the loss, coefficient 0.01", "have −1 added to their reward",
-        "training went on after an interruption, with step 31", "format × 0.2", "repetition, only watched",
+        "clip_higher: clipped ratios with a higher upper bound, mean over tokens; ratios clipped to 0.8 to 1.28",
+        "reward minus the group mean, divided by the group standard deviation",
+        "to the initial model, k3 in the loss, coefficient 0.01", "−1 added to the reward",
+        "training resumed after an interruption, at step 31", "format × 0.2", "repetition, weight 0",
         "Training ended early at step 60: accuracy has not risen", "Its best validation was at step 50.",
         "Accuracy on arithmetic rose", "in 6 steps", "in 3 steps",
     ):  # fmt: skip
@@ -90,7 +90,7 @@ def test_the_page_says_what_was_optimised_and_what_came_of_it(page):
 def test_a_run_without_controls_shows_every_curve(online_run):
     assert panel_titles(online_run) == [
         "Accuracy", "Reward", "KL to the initial model", "Entropy", "Response length", "Truncated",
-        "Groups without variance", "Gradient norm", "Clipped tokens", "Parts of the reward",
+        "Groups without variance", "Gradient norm", "Clipped tokens", "Reward components",
     ]  # fmt: skip
     [accuracy, *_] = section(online_run)["panels"]
     assert [name for name, _ in accuracy["legend"]] == ["training", *TASKS]
@@ -154,7 +154,7 @@ def test_any_part_may_be_missing_or_damaged(online_run, tmp_path, part, damage):
     words = words_of(tmp_path)
     assert "KL to the initial model" in words
     if damage in ("torn", "binary", "deep"):
-        said = (f"{part} is not whole JSON", f"{part} cannot be read", f"{part}: 1 unreadable line skipped.")
+        said = (f"{part} is not valid JSON", f"{part} cannot be read", f"{part}: 1 unreadable line skipped.")
         assert any(sentence in words for sentence in said) or (damage == "binary" and f"{part}: " in words)
 
 
@@ -171,8 +171,8 @@ def test_a_recipe_without_kl_says_so(tmp_path):
     put(tmp_path / "resolved.json", {"algorithm": {"kl": "none", "loss": "dr_grpo", "truncated": "mask"}})
     log(tmp_path, (1, {"critic/score/mean": 0.5, "actor/entropy_loss": 0.1, "actor/pg_clipfrac": 0.0}))
     words = words_of(tmp_path)
-    assert "neither charged nor measured" in words
-    assert "left out of the loss" in words
+    assert "neither penalised nor measured" in words
+    assert "masked out of the loss" in words
     assert "nats, summed as in the loss" in words  # Dr. GRPO's sums over tokens are no means
     assert "0 in every step: clipped tokens." in words
     assert panel_titles(tmp_path) == ["Reward", "Entropy"]
@@ -207,7 +207,7 @@ def test_a_second_judge_is_drawn_beside_the_held_out_reward(tmp_path):
 def test_a_sampler_far_from_the_trainer_is_a_warning(tmp_path):
     log(tmp_path, *((step, {"sampler/effective_sample_size": size}) for step, size in enumerate((0.9, 0.3, 0.4), 1)))
     assert "Effective sample size" in panel_titles(tmp_path)
-    assert "the effective sample size is 40 % in the median of the steps" in words_of(tmp_path)
+    assert "the median effective sample size is 40 %" in words_of(tmp_path)
 
 
 def test_thought_and_answer_are_measured_by_the_recipes_format(tmp_path):
@@ -218,7 +218,7 @@ def test_thought_and_answer_are_measured_by_the_recipes_format(tmp_path):
     found = {title: curves for title, _, curves in rollouts.curves(Results(tmp_path))}
     assert found["Malformed"] == {"malformed": [(1, 50.0)]}
     assert found["Thought and answer"] == {"thought": [(1, 2.0)], "answer": [(1, 5.0)]}
-    assert found["Reward by form"] == {"well-formed": [(1, 2.0)], "malformed": [(1, -1.0)]}
+    assert found["Reward by format"] == {"well-formed": [(1, 2.0)], "malformed": [(1, -1.0)]}
     assert {"Malformed", "Thought and answer"} <= set(panel_titles(tmp_path))
 
 
@@ -230,7 +230,7 @@ def test_answers_without_thoughts_are_measured_too(tmp_path, name, malformed):
     found = {title: curves for title, _, curves in rollouts.curves(Results(tmp_path))}
     assert found["Malformed"] == {"malformed": [(1, malformed)]}
     assert list(found["Answer"]) == ["answer"]
-    assert found["Reward by form"]["well-formed"]
+    assert found["Reward by format"]["well-formed"]
 
 
 def test_where_the_time_goes_by_hand():

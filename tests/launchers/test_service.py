@@ -113,15 +113,15 @@ def test_the_training_and_its_server_share_the_nodes_gpus(mini_rm: Path) -> None
         (
             ["reward_model={model: %s, placement: colocated}", "rollout.engine=transformers"],
             "reward_model.placement",
-            "rollout.engine is transformers; take own_gpus or endpoint",
+            "needs rollout.engine vllm, not transformers; use own_gpus or endpoint",
         ),
         (["reward_model={model: %s, placement: colocated, gpus: 3}"], "reward_model.placement", "do not divide"),
         (
             ["reward={name: math}", "reward_model={model: %s, placement: colocated}"],
             "reward_model.placement",
-            "is for the reward model that online RL asks",
+            "is for the reward model of online RL only",
         ),
-        (["reward_model={model: %s, gpus: 4}"], "reward_model.gpus", "leaves none to train on"),
+        (["reward_model={model: %s, gpus: 4}"], "reward_model.gpus", "leaves none for training"),
         (["reward_model={model: RLHFlow/ArmoRM-Llama3-8B-v0.1}"], "reward_model.model", "set placement: endpoint"),
         (["reward_model={model: ./recipes/mini/model}"], "reward_model.model", "Qwen2ForCausalLM is no reward model"),
         (["reward_model={model: ./nothing/here}"], "reward_model.model", "neither a local folder nor a Hub id"),

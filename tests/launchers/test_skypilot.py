@@ -85,4 +85,4 @@ def test_each_node_of_a_task_does_its_share(repo: Repo, tmp_path: Path) -> None:
 
 def test_what_skypilot_cannot_start_is_said_before(repo: Repo) -> None:
     done = repo.launch("render", "bleuberi/grpo_2x8", "--target", "skypilot")
-    assert (done.returncode, "a Ray cluster on several nodes is for Slurm" in done.stderr) == (2, True)
+    assert (done.returncode, "Ray on several nodes is supported only with Slurm" in done.stderr) == (2, True)

@@ -85,7 +85,7 @@ def test_a_choice_by_likeness_beside_its_pool(tmp_path: Path) -> None:
     assert found["pool"]["rows"] == 4
     assert found["pool"]["scores"]["counts"] == [1, 1, 1, 0, 0, 0, 0, 0, 0, 1]
     words = words_of(tmp_path, found)
-    assert "2 prompts chosen of 4 (mean score 0.300), mean score 0.050." in words
+    assert "2 prompts selected of 4 (mean score 0.300), mean score 0.050." in words
     assert "For 50.0 % of them the answer's length alone may explain the score: 50.0 % answer empty, 50.0 % " in words
     assert spread.of_scores(samples(SCORES | {"some": [1, 0]})) is not None
     assert spread.of_scores(samples({"right": [1, 0]})) is None

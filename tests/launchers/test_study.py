@@ -69,7 +69,7 @@ def test_every_study_of_the_tree_is_whole(tmp_path):
 
 
 def test_what_a_study_sets_itself_is_refused_from_the_command_line():
-    with pytest.raises(UserError, match=r"^--set train.seed: train.seed: cannot be set: the study's `seeds` say it$"):
+    with pytest.raises(UserError, match=r"^--set train.seed: train.seed: cannot be set: use the study's `seeds`$"):
         study_file.load("min_o1", extra=[("train.seed", "3", "--set train.seed")])
 
 
@@ -91,7 +91,7 @@ MISTAKES = {
     ],
     "names": [
         ("seeds: [0, 1]", "seeds: [0, 0]", 1, "seeds[1]: 0 is given twice"),
-        ("train.steps: 4", "train.seed: 4", 4, "cells.good.set.train.seed: cannot be set: the study's `seeds` say it"),
+        ("train.steps: 4", "train.seed: 4", 4, "cells.good.set.train.seed: cannot be set: use the study's `seeds`"),
         ("recipe: min_o1/sft_short, set: {data: none",
          "recipe: min_o1/sft_shrt, set: {data: none", 5, "no such recipe; did you mean 'min_o1/sft_short'?"),
         ("model_of: good", "model_of: god", 6, "cells.onward.model_of: no cell 'god'; did you mean 'good'?"),
@@ -99,18 +99,18 @@ MISTAKES = {
          "cells.stuck.set.model: cannot be set: follows from `model_of`"),
         ("compare: [good, bad", "compare: [good, bda", 9,
          "questions[0].compare[1]: no cell 'bda'; did you mean 'bad'?"),
-        ("compare: [good, onward]", "compare: [stuck]", 10, "cell 'stuck' does not say its `trained_levels`"),
+        ("compare: [good, onward]", "compare: [stuck]", 10, "cell 'stuck' needs `trained_levels`"),
     ],
     "cycle": [
         ("trained_levels: [2]}", "model_of: onward, trained_levels: [2]}", 4,
-         "cells.good.model_of: this cell needs itself"),
-        ("model_of: good", "from_run: good", 6, "cells.onward.from_run: this cell needs itself"),
+         "cells.good.model_of: circular: this cell depends on itself"),
+        ("model_of: good", "from_run: good", 6, "cells.onward.from_run: circular: this cell depends on itself"),
     ],
     "recipes": [
         ("train.steps: 4", "train.step: 4", 4, "cells.good: train.step: unknown key; did you mean 'train.steps'?"),
         ("data: none", "data: fwe", 5, "cells.bad: data: no pipeline 'fwe'"),
         ("set: {data: few, train.steps: 4}, model_of", "set: {train.steps: four}, model_of", 6,
-         "cells.onward: train.steps: a whole number is expected"),
+         "cells.onward: train.steps: must be an integer"),
     ],
     "for all": [("{eval: {limit: 12, n: 2}}", "{eval: {limt: 12, n: 2}}", 2, "did you mean 'eval.limit'?")],
     "metrics": [("n: 2}}", "n: 2, tasks: [arithmetic, sums_bleu]}}", 2,
@@ -138,7 +138,7 @@ def test_mistakes_are_named_with_their_line(lab, kind):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--seeds", "0,x"], "--seeds: '0,x' is not a list of whole numbers, e.g. 0,1,2"),
+        (["--seeds", "0,x"], "--seeds: '0,x' is not a list of integers, e.g. 0,1,2"),
         (["--only", "god"], "--only: no cell 'god'; did you mean 'good'?"),
         (
             ["--set", "train.stps=4"],
@@ -245,7 +245,7 @@ def test_a_second_submission_of_a_study_or_a_sweep_is_refused(lab, tool, tmp_pat
     for words in (study, sweep):
         again = lab.launch(*words)
         assert again.returncode == 1
-        assert re.search(r"^error: \S+ is submitted, and Slurm has 1 job \(7\) of it: wait, or make", again.stderr)
+        assert re.search(r"^error: \S+ is already submitted \(1 job \(7\)\): wait, or make", again.stderr)
     found = [run for run in json.loads(lab.launch("status", "--json").stdout) if run["recipe"] == "studies/min_o1"]
     assert [(run["state"], run["jobs"]) for run in found] == [("queued", ["7"])] * 2
     assert lab.launch("cancel", found[0]["run"]).stdout == "cancelled 7\n"
@@ -312,4 +312,4 @@ def test_a_study_for_real(lab):
     assert "is the most accurate" in page
     assert "bad, seed 0: failed." in page
     assert "12 questions, the same for every cell and seed, 2 samples each" in page
-    assert "Without bad and stuck: no run of them finished." in page
+    assert "Not included, because no run finished: bad and stuck." in page

@@ -208,7 +208,7 @@ class Case:
     rows: Sequence[dict[str, Any]] = field(default_factory=lambda: ROWS)
 
 
-THINK = {"name": "think", "open": "<think>", "close": "</think>", "prefilled": False, "marks": ["<think>", "</think>"]}
+THINK = {"name": "think", "open": "<think>", "close": "</think>", "prefilled": False, "tags": ["<think>", "</think>"]}
 PREFILLED = {**THINK, "name": "think_prefilled", "prefilled": True}
 THOUGHTS = [{**row, "completion": f"<think>\nI list them.\n</think>\n\n{row['completion']}"} for row in ROWS]
 ASKED = [{**row, "prompt": [{"role": "system", "content": "Answer in a box."}, *row["prompt"]]} for row in ROWS]
@@ -246,12 +246,12 @@ CASES = {
     "white space of the model's own": Case("qwen", "between question and answer", {"assistant\n'": "assistant'"}),
     "more follows the answer's end": Case("qwen3_nothink", "", PHI3),
     "only a whole conversation has an empty thought": Case("qwen3_nothink", "", QWEN3),
-    "the trainer adds an empty thought": Case("qwen3", "take its _nothink template", QWEN3),
+    "the trainer adds an empty thought": Case("qwen3", "use its _nothink variant", QWEN3),
     "the trainer's prompt has an empty thought": Case(
         "qwen3", "writes <|im_end|> <|im_start|> assistant<think></think>", QWEN3, native={"enable_thinking": False}
     ),
     "the prompt opens a thought": Case("qwen3_nothink", "template <|im_end|> <|im_start|> assistant<think>", QWQ),
-    "rows open it themselves": Case("qwen3", "ends in the mark that opens", QWQ, thinking=THINK, rows=THOUGHTS),
+    "rows open it themselves": Case("qwen3", "ends in the opening tag", QWQ, thinking=THINK, rows=THOUGHTS),
     "the prompt opens the rows' thoughts": Case("qwen3", "", R1_DISTILL, thinking=PREFILLED, rows=THOUGHTS),
 }
 
@@ -356,11 +356,11 @@ ANSWER = [*_letters("It is 42."), 2]
     [
         (_row(PROMPT, ANSWER), None),
         (_row([1, *PROMPT], ANSWER), "two BOS"),
-        (_row(PROMPT, ANSWER[:-1]), "do not end in a trained token"),
-        (_row(PROMPT, [*ANSWER[:-1], 3]), "do not end in a trained token"),
-        (_row(PROMPT, ANSWER, loss_on_prompt=True), "loss on the prompt"),
+        (_row(PROMPT, ANSWER[:-1]), "do not end in a trained stop token"),
+        (_row(PROMPT, [*ANSWER[:-1], 3]), "do not end in a trained stop token"),
+        (_row(PROMPT, ANSWER, loss_on_prompt=True), "loss on prompt tokens"),
         (Rendered(PROMPT, [False] * len(PROMPT)), "no token with loss"),
-        (Rendered([*PROMPT, *ANSWER], [False] * len(PROMPT) + [True] * 9 + [False]), "do not end in a trained token"),
+        (Rendered([*PROMPT, *ANSWER], [False] * len(PROMPT) + [True] * 9 + [False]), "trained stop token"),
     ],
 )  # fmt: skip
 def test_rows_that_must_not_be_trained_on(seen: Rendered, fault: str | None) -> None:
@@ -421,11 +421,11 @@ def test_the_rejected_side_counts_where_it_is_truncated_or_equal() -> None:
     ],
 )
 def test_data_without_the_recipes_thinking_format_are_refused(format: str, answer: str, fits: bool) -> None:
-    marks = PRESETS[format]
-    told = {**marks.model_dump(include={"name", "open", "close", "prefilled"}), "marks": marks.marks}
-    found = Inspection({**TOLD, "thinking": told, "max_length": 500}, "t", VOCABULARY, 1)
+    preset = PRESETS[format]
+    settings = {**preset.model_dump(include={"name", "open", "close", "prefilled"}), "tags": preset.tags}
+    found = Inspection({**TOLD, "thinking": settings, "max_length": 500}, "t", VOCABULARY, 1)
     found.add(0, [CHAT[0], {"role": "assistant", "content": answer}], _row(PROMPT, [*_letters(answer), 2]))
-    faults = [fault for fault in found.faults() if f"lack the marks of thinking format {format!r}" in fault]
+    faults = [fault for fault in found.faults() if f"lack the tags of thinking format {format!r}" in fault]
     assert len(faults) == (not fits)
     assert fits or f"row 1, {answer[:40]!r}," in faults[0]
 
@@ -438,7 +438,7 @@ def test_a_chat_template_that_drops_the_thought_or_opens_one_is_refused() -> Non
     for own, fault in (
         (seen, None),
         (dropped, "lose a thought"),
-        (opened, "ends in the mark that opens a thought"),
+        (opened, "ends in the opening tag of a thought"),
     ):
         found = Inspection(told, "t", VOCABULARY, 1)
         found.add(0, chat, seen, own=own)
@@ -449,7 +449,7 @@ def test_a_chat_template_that_drops_the_thought_or_opens_one_is_refused() -> Non
 def test_different_system_prompts_of_training_and_evaluation_show_in_plan_and_report(tmp_path: Path) -> None:
     found = Inspection({**TOLD, "systems": ["Think step by step."]}, "t", VOCABULARY, 1)
     found.add(0, CHAT, _row(PROMPT, ANSWER))
-    note = "rows are trained with the system prompt '', and benchmarks are asked with 'Think step by step.'"
+    note = "rows are trained with system prompt '', but benchmarks use 'Think step by step.'"
     assert found.result()["notes"] == [note]
     resolved, _ = preflight.check(compose.resolve("min_o1/sft_short", Overrides("mini")))
     run = rundir.locate(resolved, tmp_path)

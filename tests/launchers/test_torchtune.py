@@ -114,7 +114,7 @@ def test_lora_on_all_layers_is_all_but_the_output() -> None:
     assert adapters(Lora()) == adapters(
         Lora(targets=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])
     )
-    with pytest.raises(Unsupported, match="gate_proj, up_proj, down_proj or on none"):
+    with pytest.raises(Unsupported, match="gate_proj, up_proj, down_proj or to none"):
         adapters(Lora(targets=["q_proj", "up_proj"]))
 
 
@@ -131,14 +131,14 @@ MISTAKES = {
     "epochs": ("native: {max_steps_per_epoch: 10}", "native.max_steps_per_epoch", "set train.steps"),
     "the checkpointer": ("native: {checkpointer.keep: 1}", "native.checkpointer.keep", "saves, resumes and ends by"),
     "half precision": ("train: {precision: fp16}", "train.precision", "bf16 or fp32"),
-    "half an MLP": ("train: {lora: {targets: [q_proj, up_proj]}}", "train.lora.targets", "or on none of them"),
-    "a tied head": ("train: {lora: {targets: [q_proj, lm_head]}}", "train.lora.targets", "leave lm_head out"),
-    "an unknown model": ("model: someone/something", "model", "give a local folder, or add it to configs/models.yaml"),
+    "half an MLP": ("train: {lora: {targets: [q_proj, up_proj]}}", "train.lora.targets", "or to none of them"),
+    "a tied head": ("train: {lora: {targets: [q_proj, lm_head]}}", "train.lora.targets", "tied to the embedding"),
+    "an unknown model": ("model: someone/something", "model", "or add the model to configs/models.yaml"),
     "a loss": ("method: dpo\npreference: {loss: simpo}", "preference.loss", "sigmoid and hinge, not simpo"),
     "an unknown loss": ("method: dpo\npreference: {loss: sigmod}", "preference.loss", "did you mean 'sigmoid'"),
     "beta's other name": ("method: dpo\npreference: {pref_beta: 0.1}", "preference.pref_beta", "it is preference.beta"),
     "pairs without DPO": ("preference: {beta: 0.1}", "preference", "is for method dpo"),
-    "packed pairs": ("method: dpo\ntrain: {packing: true}", "train.packing", "pairs are not packed"),
+    "packed pairs": ("method: dpo\ntrain: {packing: true}", "train.packing", "pairs cannot be packed"),
     "smoothing": ("method: dpo\npreference: {loss: hinge, label_smoothing: 0.1}", "preference.label_s", "only sigm"),
     "online RL": ("method: grpo", ": method: ", "torchtune does sft, dpo, not grpo"),
     "offloading": ("native: {enable_activation_offloading: true}", "native.enable_activation_offloading", "needs CUDA"),

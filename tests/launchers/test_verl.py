@@ -51,35 +51,35 @@ def rendered(*settings: str, scale: str | None = None, name: str = NAME) -> dict
 
 MISTAKES = [
     (["train.global_batch=100"], "train.global_batch", "64, 128"),
-    (["train.global_batch=4"], "train.global_batch", "does not cut a rollout of 64 prompts × 8 samples = 512"),
+    (["train.global_batch=4"], "train.global_batch", "does not split a rollout of 64 prompts × 8 samples = 512"),
     (["rollout.prompts=60"], "train.global_batch", "160, 240"),
-    (["train.micro_batch=24"], "train.global_batch", "does not divide by micro_batch 24 × 4 GPUs"),
+    (["train.micro_batch=24"], "train.global_batch", "is not divisible by micro_batch 24 × 4 GPUs"),
     (["rollout.samples=1", "train.global_batch=64", "train.micro_batch=8"], "rollout.samples", "2 or more"),
     (["method=ppo"], "algorithm.advantages", "gae"),
-    (["method=ppo", "algorithm.advantages=gae"], "algorithm.truncated", "give keep"),
+    (["method=ppo", "algorithm.advantages=gae"], "algorithm.truncated", "use keep"),
     (["algorithm.advantages=gae"], "algorithm.advantages", "none, group or group_then_batch"),
     (["algorithm.loss=clip_higher"], "algorithm.clip_high", "0.28"),
     (["algorithm.clip_high=0.3"], "algorithm.loss", "clip_higher"),
     (["algorithm.loss=clip_hihger"], "algorithm.loss", "did you mean 'clip_higher'"),
     (["algorithm.kl=none"], "algorithm.kl_coef", "has no effect without algorithm.kl"),
-    (["algorithm.kl_coef=0"], "algorithm.kl_coef", "makes algorithm.kl idle"),
+    (["algorithm.kl_coef=0"], "algorithm.kl_coef", "0 disables algorithm.kl"),
     (["algorithm.truncated=mask"], "algorithm.truncated_penalty", "penalise"),
     (["algorithm.truncated_penalty=0.5"], "algorithm.truncated_penalty", "would reward truncation"),
-    (["algorithm.critic.learning_rate=1e-5"], "algorithm.critic", "only gae has a critic"),
+    (["algorithm.critic.learning_rate=1e-5"], "algorithm.critic", "only gae uses a critic"),
     (["train.max_length=2048"], "train.max_length", "rollout.max_prompt_length"),
     (["train.epochs=1.5"], "train.epochs", "whole passes"),
     (["train.schedule=linear"], "train.schedule", "constant and cosine"),
     (["train.packing=true"], "train.packing", "leave it out"),
     (["reward.name=maht"], "reward.name", "math"),
     (["reward.params.parts=[{reward: math, weight: heavy}]"], "reward.params", "weight"),
-    (["rollout.engine=transformers"], "rollout.engine", "GPUs roll out with vllm"),
+    (["rollout.engine=transformers"], "rollout.engine", "use vllm on GPUs"),
     (["rollout.tensor_parallel=3"], "rollout.tensor_parallel", "does not divide 4 GPUs"),
     (["rollout.temperature=0"], "rollout.temperature", "greater than 0"),
     (["rollout.max_promt_length=10"], "rollout.max_promt_length", "max_prompt_length"),
     (["loggers=[file, trackyo]"], "loggers[1]", "trackio"),
     (["stop.patience=3", "eval.tasks=[math500, no_robots]"], "stop", "differ: math500 accuracy and no_robots bleu"),
     (["stop.patience=3", "eval.tasks=[no_robots]"], "stop.min_gain", "missing: the smallest gain in bleu"),
-    (["stop.patience=3", "validation=null"], "stop", "give validation.every"),
+    (["stop.patience=3", "validation=null"], "stop", "set validation.every"),
     (["validation.every=0"], "validation.every", "greater than 0"),
     (["hardware=h100x9"], "hardware", "h100x8"),
     (["native.critic.optim.lr=1e-5"], "native.critic.optim.lr", "set algorithm.critic.learning_rate"),
@@ -111,7 +111,7 @@ def test_a_mistake_names_the_line_it_is_written_in() -> None:
 
 def test_online_words_are_refused_where_nothing_is_sampled() -> None:
     (found,) = faults("rollout={prompts: 4, max_prompt_length: 8, max_response_length: 8}", name="min_o1/sft_short")
-    assert "rollout: says something about online RL, and method is sft" in found
+    assert "rollout: is for online RL, but method is sft" in found
 
 
 def test_sections_that_online_rl_needs_are_asked_for() -> None:
@@ -299,4 +299,7 @@ def test_a_training_does_not_wait_for_an_engine_that_is_gone(engine_s: str, trai
         env={**os.environ, "PYTHONPATH": str(REPO)}, check=False, timeout=50,
     )  # fmt: skip
     assert done.returncode == status
-    assert Verl().reason(done.stdout) == ["the training ended", "a vLLM engine has died, and verl waits for it"][status]
+    assert (
+        Verl().reason(done.stdout)
+        == ["the training ended", "a vLLM engine has died, and verl is waiting for it"][status]
+    )

@@ -197,7 +197,7 @@ def test_a_run_killed_while_it_generates_is_finished_by_the_same_command(few_rep
     before = (run / "events.jsonl").read_bytes()
     again = _make(repo, *words)
     assert again.returncode == 0
-    assert "finished already" in again.stderr
+    assert "already finished" in again.stderr
     assert again.stdout.strip() == str(report)
     assert (run / "events.jsonl").read_bytes() == before, "a finished run is left alone"
 
@@ -210,7 +210,7 @@ def test_one_run_is_worked_on_by_one_launcher(few_repo: Repo) -> None:
     _assert_nothing_is_left(repo)
     assert second.returncode == 2
     error, *rest = second.stderr.splitlines()
-    assert error == f"error: {_run_of(repo)}: this run is being worked on by another process"
+    assert error == f"error: {_run_of(repo)}: another process is working on this run"
     assert all(line.startswith("make: ") for line in rest)
 
 
@@ -255,7 +255,7 @@ def test_a_full_disk_is_said_before_anything_starts(repo: Repo) -> None:
         repo.launch("run", RUN, "--scale", "mini", "--set", f"data={_data(repo)}", "--set", f"model={model}",
                      "--set", "eval=null", "--out", "elsewhere", ALLOW="oom")
     )  # fmt: skip
-    assert re.search(r"error: .*: [\d.]+ GB free, about [\d.]+ GB needed: free some, or choose --out$", line)
+    assert re.search(r"error: .*: [\d.]+ GB free, about [\d.]+ GB needed: free some, or set --out$", line)
     assert not (repo.path / "elsewhere").exists()
 
 

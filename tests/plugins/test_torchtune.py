@@ -161,7 +161,7 @@ def test_a_training_that_is_asked_to_stop_saves_its_step_and_resumes_there(
     for step in (1, 2, 3, 4):
         done = asked.do()
         assert done.returncode == 0, done.stderr[-3000:]
-        assert (f"stopped as asked, with a checkpoint of step {step}" in done.stdout) == (step < 4), done.stdout
+        assert (f"stopped on request, with a checkpoint at step {step}" in done.stdout) == (step < 4), done.stdout
         assert Torchtune().finished(asked.folder) == (step == 4)
         assert (asked.folder / f"checkpoints/step_{step}/state.pt").exists() == (step < 4)
     assert asked.curve("current_steps") == [1, 2, 3, 4]
@@ -266,7 +266,7 @@ def test_rows_without_a_completion_in_reach_are_told_before_training(tmp_path: P
     done = training.do()
     assert done.returncode == 2
     told = Torchtune().reason(done.stdout)
-    assert told.startswith("9 of 9 rows looked at (row 1 first) have no token with loss: raise train.max_length (12)")
+    assert told.startswith("9 of 9 inspected rows (row 1 first) have no token with loss: raise train.max_length (12)")
     assert not (training.folder / "trainer_log.jsonl").exists()
 
 
@@ -360,7 +360,7 @@ def test_cuda_without_a_gpu_is_an_error_not_a_cpu_run(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("device: cpu", "device: cuda"))
     done = training.do()
     assert done.returncode == 2
-    assert "shows torch no GPU" in Torchtune().reason(done.stdout)
+    assert "torch finds no GPU" in Torchtune().reason(done.stdout)
     assert not (training.folder / "merged").exists()
 
 

@@ -23,7 +23,7 @@ def test_a_prompt_may_be_as_long_as_the_limit(good: DictConfig) -> None:
     assert found_in(good, ("data.max_prompt_length=17",)) == []
     [(key, message)] = found_in(good, ("data.max_prompt_length=16",))[:1]
     assert key == "data.max_prompt_length"
-    left = "0 of 40 prompts are left (40 have more than 16 tokens)"
+    left = "0 of 40 prompts remain (40 have more than 16 tokens)"
     assert message == f"{left}, less than the 4 that are needed: take 17, or other rows"
 
 

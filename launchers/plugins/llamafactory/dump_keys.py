@@ -1,9 +1,9 @@
-"""Writes what LlamaFactory's argument classes accept, so that the launcher can check `native` without importing it.
+"""Writes the keys of LlamaFactory's argument classes, so that the launcher can check `native` without importing it.
 
     <llamafactory python> -m launchers.plugins.llamafactory.dump_keys > configs/native/llamafactory.json
 
-Key to {"type": bool|int|float|str|any, "choices": [...]}, for `template` also "models": its own table, Hub id to
-template; a test compares the file with the installed version.
+Key to {"type": bool|int|float|str|any, "choices": [...]}, for `template` also "models": LlamaFactory's table of Hub id
+to template. A test compares the file with the installed version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llamafactory.hparams.parser import _TRAIN_ARGS
 
 
 def describe(annotation: object) -> dict[str, object]:
-    """One argument's type, as far as YAML can tell types apart."""
+    """An argument's type in terms of YAML types."""
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)] if union else [annotation]
     enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, enum.Enum)]
@@ -35,14 +35,14 @@ def describe(annotation: object) -> dict[str, object]:
 
 
 def keys() -> dict[str, dict[str, object]]:
-    """Every key that a training config may hold."""
+    """All keys of a training config."""
     table: dict[str, dict[str, object]] = {}
     for arguments in _TRAIN_ARGS:
         hints = typing.get_type_hints(arguments)
         for field in dataclasses.fields(arguments):
             if field.init:
                 table[field.name] = describe(hints[field.name])
-    table["template"]["choices"] = sorted(TEMPLATES)  # LlamaFactory itself looks only after loading the model
+    table["template"]["choices"] = sorted(TEMPLATES)  # LlamaFactory itself checks this only after loading the model
     named = {SUPPORTED_MODELS[name][DownloadSource.DEFAULT]: text for name, text in DEFAULT_TEMPLATE.items()}
     table["template"]["models"] = dict(sorted(named.items()))
     return dict(sorted(table.items()))

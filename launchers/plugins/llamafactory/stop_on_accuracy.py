@@ -1,15 +1,15 @@
-"""LlamaFactory training that stops when sampled answers to held-out prompts are right often enough.
+"""LlamaFactory training that stops at a target accuracy on held-out prompts.
 
-For tasks where the ability comes suddenly and at no fixed step. Every N steps the model answers the held-out
-prompts at temperature 1; `\\boxed{}` is compared with the answer as text. Training stops at the target
-(LlamaFactory then saves as it always does), and a log of one JSON object per evaluation is written.
+For tasks where accuracy rises suddenly, at no predictable step. Every N steps the model answers the held-out prompts at
+temperature 1; the content of `\\boxed{}` is compared with the answer as text. Training stops at the target
+(LlamaFactory saves the model as usual), and a log with one JSON object per evaluation is written.
 
-A high learning rate brings the ability on but leaves the weights restless. With `--settle-at` the rate falls
-to a tenth over `--settle-steps` once that accuracy is seen, and stays there until the target is reached.
+A high learning rate speeds up learning but makes the accuracy fluctuate. With `--settle-at`, the rate decays to a tenth
+over `--settle-steps` once that accuracy is reached, and stays there until the target is reached.
 
 python -m launchers.plugins.llamafactory.stop_on_accuracy train.yaml --rows held_out.jsonl --target 40
 
-Exit status 3 when training ended below the target.
+Exit status 3 if training ended below the target.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from data_prep.families.mini import evaluate
 
 Row = dict[str, Any]
 BELOW_TARGET = 3
-SETTLED = 0.1  # what is left of the learning rate
+SETTLED = 0.1  # final fraction of the learning rate
 
 
 class StopOnAccuracy(TrainerCallback):
@@ -71,7 +71,7 @@ class StopOnAccuracy(TrainerCallback):
             self.settling_since = step
 
     def _settle(self, step: int, optimizer: Any) -> None:
-        """Scale the rate of the next step; the scheduler sets it anew, unscaled, after each step."""
+        """Scale the next step's learning rate; the scheduler resets it after each step."""
         if self.settling_since is not None:
             gone = min(1.0, (step - self.settling_since) / self.options.settle_steps)
             for group in optimizer.param_groups:
@@ -82,15 +82,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="LlamaFactory's YAML")
     parser.add_argument("--rows", type=Path, required=True, help="held-out rows: prompt, answer, meta.level")
-    parser.add_argument("--level", default="3", help="the meta.level whose accuracy decides")
+    parser.add_argument("--level", default="3", help="the meta.level whose accuracy is compared with the target")
     parser.add_argument("--target", type=float, required=True, help="accuracy to stop at, in percent")
-    parser.add_argument("--settle-at", type=float, default=float("inf"), help="accuracy that ends the high rate")
-    parser.add_argument("--settle-steps", type=int, default=40, help="steps over which the rate falls")
+    parser.add_argument(
+        "--settle-at", type=float, default=float("inf"), help="accuracy at which the rate starts to decay"
+    )
+    parser.add_argument("--settle-steps", type=int, default=40, help="steps over which the rate decays")
     parser.add_argument("--every", type=int, default=20, help="steps between evaluations")
     parser.add_argument("--start", type=int, default=0, help="no evaluation before this step")
-    parser.add_argument("--stop-at", type=int, help="stop at this step in any case; the schedule does not change")
+    parser.add_argument("--stop-at", type=int, help="stop at this step at the latest; does not change the schedule")
     parser.add_argument("--max-tokens", type=int, default=evaluate.MAX_TOKENS)
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
+    parser.add_argument("--seed", type=int, default=0, help="sampling seed")
     parser.add_argument("--log", type=Path, help="default: accuracy.jsonl in the training's output_dir")
     options = parser.parse_args()
     config: Any = OmegaConf.to_container(OmegaConf.load(options.config), resolve=True)

@@ -1,8 +1,8 @@
-"""What LlamaFactory sees of its rows, by its own template and processors, in its own environment.
+"""Inspects training rows as tokenised by LlamaFactory's own template and processors, in its environment.
 
     <llamafactory python> -m launchers.plugins.llamafactory.tokens FOLDER
 
-FOLDER holds llamafactory.yaml and inspect.json; tokens.json is written beside them. Exit status 2 with a line a fault.
+Reads llamafactory.yaml and inspect.json in FOLDER, and writes tokens.json. Exit status 2 with one line per fault.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from launchers.checks import tokens
 from launchers.checks.tokens import Inspection, Rendered
 
-# One process without a GPU, whatever starts the training: DeepSpeed and FSDP are not asked.
+# Inspect in one process without a GPU, DeepSpeed or FSDP, however the training is started.
 _LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _NOT_HERE = {"use_cpu": True, "bf16": False, "fp16": False, "deepspeed": None, "fsdp": None, "fsdp_config": None,
              "report_to": "none", "packing": False, "neat_packing": False, "enable_liger_kernel": False,
@@ -41,11 +41,11 @@ def inspected(folder: Path) -> list[str]:
     tokenizer = module["tokenizer"]
     try:
         template = get_template_and_fix_tokenizer(tokenizer, data_args)
-    except ValueError as problem:  # it parses what the tokenizer has, where no template is named
-        found = f"LlamaFactory cannot parse the chat template of {model_args.model_name_or_path!r} ({problem})"
-        return [f"{found}: name one of its own in native.template"]
+    except ValueError as problem:  # without a template name it parses the tokenizer's template
+        message = f"LlamaFactory cannot parse the chat template of {model_args.model_name_or_path!r} ({problem})"
+        return [f"{message}: set native.template to one of LlamaFactory's templates"]
     if not plain.chat_template:
-        plain.chat_template = tokenizer.chat_template  # the trained model is saved with it
+        plain.chat_template = tokenizer.chat_template  # saved with the trained model
     rows = _get_merged_dataset(data_args.dataset, model_args, data_args, training_args, stage)
     options = tokens.settings(folder)
     inspection = Inspection(
@@ -73,7 +73,7 @@ def inspected(folder: Path) -> list[str]:
             if embeddings and max(ids) >= embeddings and not model_args.resize_vocab:
                 needed = ", ".join(repr(tokenizer.decode([token])) for token in sorted({*ids}) if token >= embeddings)
                 inspection.refuse(
-                    f"template {data_args.template!r} needs {needed}, for which {options['model']!r} has no embedding"
+                    f"template {data_args.template!r} needs {needed}, but {options['model']!r} has no embedding for it"
                 )
             chat = [*system, *row["_prompt"], row["_response"][number]]
             own = own_template.rendered(plain, chat, inspection) if inspection.compares else None
@@ -84,8 +84,8 @@ def inspected(folder: Path) -> list[str]:
 def main(argv: Sequence[str]) -> int:
     """Inspect one training's folder."""
     for name in [name for name in os.environ if name in _LAUNCHERS or name.startswith(("TORCHELASTIC_", "PET_"))]:
-        del os.environ[name]  # else it would wait for torchrun's other processes
-    return tokens.tell(inspected(Path(argv[0])))
+        del os.environ[name]  # otherwise it would wait for torchrun's other processes
+    return tokens.print_faults(inspected(Path(argv[0])))
 
 
 if __name__ == "__main__":

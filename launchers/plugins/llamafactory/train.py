@@ -1,9 +1,9 @@
-"""One LlamaFactory training: inspect the rows, then train as `python -m llamafactory.launcher` does.
+"""Runs a LlamaFactory training: inspects the rows, then trains as `python -m llamafactory.launcher` does.
 
     <llamafactory python> -m launchers.plugins.llamafactory.train FOLDER        (under torchrun on several GPUs)
 
-FOLDER holds llamafactory.yaml. Rank 0 inspects in a process of its own, forked once the imports are paid for: what
-LlamaFactory's parser sets up for a CPU must not stay behind for the training.
+FOLDER contains llamafactory.yaml. Rank 0 inspects in a separate process, so that the state of LlamaFactory's parser
+for a CPU does not affect the training; it is forked after the imports, which are slow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status 2 for rows that must not be trained on, with a line for each fault."""
+    """Exit status 2 if the rows must not be trained on, with one line per fault."""
     from llamafactory.train.tuner import run_exp
     from torch import serialization
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         if inspecting.exitcode:
             return inspecting.exitcode if inspecting.exitcode > 0 else 1
     trackers.prepare(folder)
-    # To resume, ranks on CPUs load the optimiser to their device "cpu:0", a place that torch.load does not know.
+    # On resume, CPU ranks load the optimiser state to device "cpu:0", a location that torch.load does not know.
     serialization.register_package(100, lambda _: None, lambda storage, place: storage if place[:4] == "cpu:" else None)
     sys.argv[1:] = [str(folder / "llamafactory.yaml")]
     run_exp(callbacks=[stop_when_asked.StopWhenAsked()])

@@ -1,7 +1,7 @@
-"""Which rows make which optimiser step, on which rank: a function of the seed and the step alone.
+"""Assigns rows to optimiser steps and ranks, as a function of seed and step only.
 
-torchtune's own loaders drop what does not fill a batch, count in passes only, and shuffle with the seed 0. Here every
-row is trained on in each pass, as with LlamaFactory: the last step of a pass has the rows that are left over.
+torchtune's own loaders drop incomplete batches, count only in epochs, and shuffle with seed 0. Here every row is used
+in each pass, as with LlamaFactory: the last step of a pass has the remaining rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 
 @dataclass(frozen=True)
 class Plan:
-    """`micro` rows × `accumulation` × `world` ranks make a step. `every`: steps of a segment, after which is saved."""
+    """A step has `micro` rows × `accumulation` × `world` ranks. `every`: steps per segment; each ends with a save."""
 
     rows: int
     micro: int
@@ -33,14 +33,14 @@ class Plan:
 
     @property
     def segments(self) -> int:
-        """What torchtune calls epochs: stretches of `every` steps, the last one shorter where they do not divide."""
+        """Number of segments of `every` steps (torchtune's "epochs"); the last one may be shorter."""
         return math.ceil(self.steps / self.every)
 
     def slots(self, step: int) -> list[list[int]]:
-        """Rows of each micro batch of a step (from 0), micro batches × ranks in turn; none is empty.
+        """Rows of each micro batch of a step (from 0), ordered by micro batch, then rank; none is empty.
 
-        Rows that do not fill a step are dealt out evenly. Where they are fewer than the micro batches, the pass's
-        first rows come again, as accelerate does it between ranks.
+        The rows of an incomplete step are distributed evenly. If they are fewer than the micro batches, the pass's
+        first rows are repeated, as accelerate does.
         """
         number, place = divmod(step, self.per_pass)
         order = _order(self.rows, self.seed, number, self.shuffle)
@@ -58,12 +58,12 @@ class Plan:
 
 
 def steps_per_pass(rows: int, batch: int) -> int:
-    """Optimiser steps in which `rows` rows are seen once."""
+    """Optimiser steps of one pass over `rows` rows."""
     return math.ceil(rows / batch)
 
 
 def planned(rows: int, batch: int, epochs: float | None, steps: int | None) -> int:
-    """Optimiser steps of a training: given, or those of `epochs` passes (launchers/plan/plan.py counts the same)."""
+    """Optimiser steps of a training: `steps`, or those of `epochs` passes (as in launchers/plan/plan.py)."""
     if steps:
         return steps
     assert epochs is not None
@@ -72,8 +72,8 @@ def planned(rows: int, batch: int, epochs: float | None, steps: int | None) -> i
 
 @lru_cache(maxsize=2)
 def _order(rows: int, seed: int, number: int, shuffle: bool) -> tuple[int, ...]:
-    """The rows of a pass in their order."""
+    """The row order of a pass."""
     order = list(range(rows))
     if shuffle:
-        random.Random(f"{seed} pass {number}").shuffle(order)  # noqa: S311  # an order, no secret
+        random.Random(f"{seed} pass {number}").shuffle(order)  # noqa: S311  # not for cryptography
     return tuple(order)

@@ -1,7 +1,7 @@
-"""What is wrong with a config before anything is loaded: `tune validate`, and what it lets pass.
+"""Validates a config before anything is loaded: like `tune validate`, with additional checks.
 
-It binds a component's arguments to its signature and looks at nothing else: a misspelt key of the recipe itself
-(`batch_sizes`) passes, and so does a component of a component.
+`tune validate` only binds the arguments of top-level components to their signatures. It accepts misspelt keys of the
+recipe itself (`batch_sizes`) and does not check nested components.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 from launchers.errors import nearest
 
-OURS = "posttrain"  # the section that we read
-# Read by the recipes through torchtune's CheckpointClient and its config parser.
+OURS = "posttrain"  # our own section
+# Read through torchtune's CheckpointClient and its config parser.
 ALSO = frozenset({"checkpointer", "enable_async_checkpointing", "resume_from_checkpoint", "output_dir"})
-# In every shipped config, though not every recipe reads it.
+# In every shipped config, though not every recipe reads them.
 HARMLESS = frozenset({"packed", "log_peak_memory_stats"})
 
 
@@ -41,7 +41,7 @@ def top_level_keys(path: Path) -> frozenset[str]:
 
 
 def faults(config: Any) -> list[tuple[str, str]]:
-    """(dotted key, message) of everything that is wrong."""
+    """(dotted key, message) of every fault."""
     from launchers.plugins.torchtune import stock
 
     name = config[OURS]["recipe"]
@@ -54,7 +54,7 @@ def faults(config: Any) -> list[tuple[str, str]]:
 
 
 def _component_faults(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    """What torchtune.config.validate says, for each component by itself and for those inside of others."""
+    """Faults that torchtune.config.validate would report, for all components including nested ones."""
     from omegaconf import DictConfig
 
     from torchtune.config._errors import InstantiationError
@@ -89,15 +89,15 @@ def _hint(key: str, known: Iterable[str]) -> str:
 
 
 def _device_faults(config: Any) -> Iterator[tuple[str, str]]:
-    """torchtune trains on the CPU where `cuda` finds none, and says nothing."""
+    """Without a GPU, torchtune would silently train `device: cuda` on the CPU."""
     import torch
 
     if str(config.device).startswith("cuda") and not torch.cuda.is_available():
-        yield "device", "cuda, and this machine shows torch no GPU: torchtune would train on the CPU and say nothing"
+        yield "device", "cuda, but torch finds no GPU on this machine: torchtune would silently train on the CPU"
 
 
 def explain(problems: list[tuple[str, str]], origins: Mapping[str, list[str]]) -> list[str]:
-    """A line per fault: where the recipe says it, our key, torchtune's, what is wrong."""
+    """One line per fault: place in the recipe, our key, torchtune's key, message."""
     lines = []
     for native_key, message in problems:
         ours, where = origins.get(native_key) or origins.get(native_key.split(".")[0]) or ["", ""]

@@ -1,7 +1,8 @@
-"""torchtune's checkpointer component: whole checkpoints to resume from, and the trained model as a whole folder.
+"""A torchtune checkpointer component with atomic checkpoints and a complete folder of the trained model.
 
-torchtune's own saves weights and state apart, the state of the last pass not at all, and a kill between the two leaves
-weights that are a pass ahead of their state. Here a checkpoint is one folder that gets its name once it is whole.
+torchtune's own checkpointer saves weights and optimiser state separately, so an interruption between the two leaves
+weights newer than the state, and it does not save the state of the last epoch. Here a checkpoint is one folder that is
+renamed to its final name once complete.
 
 checkpoints/step_<n>/state.pt    weights (with LoRA only the adapters), optimizer
 merged/                          Hugging Face folder: weights (LoRA merged), tokenizer, config; done.json
@@ -28,7 +29,7 @@ DTYPES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}
 
 
 class Checkpointer(FullModelHFCheckpointer):
-    """FullModelHFCheckpointer's conversion of weights, with folders of ours. `loader`, to be set, counts steps."""
+    """FullModelHFCheckpointer with our folder layout. `loader` must be set; it counts steps."""
 
     loader: Any
 
@@ -46,12 +47,12 @@ class Checkpointer(FullModelHFCheckpointer):
         self._resuming, self._keep, self._dtype = should_load_recipe_state, keep, dtype
 
     def load_checkpoint(self) -> dict[str, Any]:
-        """The model's weights; in a resumed training those of the last whole checkpoint, with its state."""
+        """The model's weights; when resuming, weights and state of the last complete checkpoint."""
         newest = last(self._output_dir) if self._resuming else None
         if newest is None:
             return self._tied(super().load_checkpoint())
         state = torch.load(newest / "state.pt", map_location="cpu", weights_only=True, mmap=True)
-        state[training.TOTAL_EPOCHS_KEY] = None  # what the config says: segments follow from the rows
+        state[training.TOTAL_EPOCHS_KEY] = None  # use the config's: segments are derived from the rows
         if training.MODEL_KEY not in state:
             state = {**super().load_checkpoint(), **state}
         else:
@@ -60,13 +61,13 @@ class Checkpointer(FullModelHFCheckpointer):
 
     def _tied(self, loaded: dict[str, Any]) -> dict[str, Any]:
         if self._config["tie_word_embeddings"]:
-            self._weight_map.pop("lm_head.weight", None)  # it is not written again
+            self._weight_map.pop("lm_head.weight", None)  # tied: not saved separately
         return loaded
 
     def save_checkpoint(
         self, state_dict: dict[str, Any], epoch: int, intermediate_checkpoint: bool = False, adapter_only: bool = False
     ) -> None:
-        """A checkpoint to resume from, or at the end the trained model."""
+        """Save a checkpoint, or at the end the trained model."""
         if not intermediate_checkpoint:
             self._finish(state_dict)
             return
@@ -89,7 +90,7 @@ class Checkpointer(FullModelHFCheckpointer):
             shutil.rmtree(old, ignore_errors=True)
         output = self._output_dir
         self._output_dir = partial
-        try:  # adapters beside the weights would make others load them twice
+        try:  # without adapters, which loaders would apply to the merged weights again
             super().save_checkpoint({training.MODEL_KEY: state_dict[training.MODEL_KEY]}, epoch=0)
         finally:
             self._output_dir = output
@@ -120,13 +121,13 @@ def weight_files(folder: Path) -> list[str]:
 
 
 def steps(output: Path) -> list[int]:
-    """Steps of the whole checkpoints."""
+    """Steps of the complete checkpoints."""
     numbers = (path.name.removeprefix("step_") for path in (output / "checkpoints").glob("step_*"))
     return [int(name) for name in numbers if name.isdigit()]
 
 
 def last(output: Path) -> Path | None:
-    """The last whole checkpoint."""
+    """The last complete checkpoint."""
     saved = steps(output)
     return output / "checkpoints" / f"step_{max(saved)}" if saved else None
 
@@ -134,7 +135,7 @@ def last(output: Path) -> Path | None:
 def _keys(paths: Iterable[Path]) -> Iterable[tuple[int, str]]:
     for at, path in enumerate(paths):
         with safe_open(path, framework="pt") as weights:
-            for key in weights.keys():  # noqa: SIM118  # safe_open is no dict
+            for key in weights.keys():  # noqa: SIM118  # safe_open is not a dict
                 yield at, key
 
 

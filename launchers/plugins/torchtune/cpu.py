@@ -1,10 +1,10 @@
-"""torchtune's recipes where there is no CUDA: they ask for its memory, and the distributed ones empty its cache."""
+"""Patches for torchtune's recipes without CUDA, which query its memory statistics and empty its cache."""
 
 from __future__ import annotations
 
 
 def install() -> None:
-    """Stand in for what a CPU lacks. The training loop is not touched."""
+    """Replace functions that need CUDA. The training loop is unchanged."""
     import torch
 
     from torchtune import training

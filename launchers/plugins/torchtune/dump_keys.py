@@ -1,9 +1,9 @@
-"""Writes what torchtune's recipes read, so that the launcher can check `native` without importing torchtune.
+"""Writes the keys of torchtune's recipes, so that the launcher can check `native` without importing torchtune.
 
     <torchtune python> -m launchers.plugins.torchtune.dump_keys > configs/native/torchtune.json
 
-recipes: the keys that each reads; types: of those that the shipped configs agree on; arguments: what the components
-that we render take, whichever of them. A test compares the file with the installed version.
+recipes: the keys that each recipe reads; types: types of keys for which all shipped configs agree; arguments: all
+arguments of the components that we render. A test compares the file with the installed version.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMPONENTS = {
 
 
 def dumped() -> dict[str, object]:
-    """All of it, sorted."""
+    """The content of the file, sorted."""
     files = {name: stock.recipe_file(name) for name in stock.CLASSES}
     seen: dict[str, set[str]] = defaultdict(set)
     folder = next(iter(files.values())).parent / "configs"

@@ -1,4 +1,4 @@
-"""torchtune's metric_logger component: trainer_log.jsonl, which the launcher follows and draws, and other loggers."""
+"""A torchtune metric_logger component that writes trainer_log.jsonl, which the launcher reads, and other loggers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMPONENTS = {"tensorboard": "TensorBoardLogger", "wandb": "WandBLogger"}
 
 
 class Metrics:
-    """One line per logged step, with LlamaFactory's keys for what both log. Set `plan` before the first step."""
+    """Writes one line per logged step, with LlamaFactory's names for common metrics. `plan` must be set first."""
 
     def __init__(self, folder: str, loggers: Sequence[str] = ()) -> None:
         from torchtune.training import metric_logging
@@ -31,21 +31,21 @@ class Metrics:
         self.corrections: Any = None
 
     def log_config(self, config: Any) -> None:
-        """The resolved config lies beside the log already."""
+        """Does nothing: the resolved config is already in the folder."""
 
     def log(self, name: str, data: Any, step: int) -> None:
-        """One value."""
+        """Log one value."""
         self.log_dict({name: data}, step)
 
     def log_dict(self, payload: Mapping[str, Any], step: int) -> None:
-        """A step's values. What `corrections` says replaces torchtune's own."""
+        """Log a step's values; those from `corrections` replace torchtune's."""
         measured = {**payload, **self.corrections(payload, step)}
         values = {key: float(value) for key, value in measured.items()}
         passes = step / self.plan.per_pass
         line = {"current_steps": step, "total_steps": self.plan.steps, "epoch": round(passes, 4), **values}
         if "rewards/accuracies" in values:
             line["accuracy"] = values["rewards/accuracies"]
-        with self._path.open("ab", buffering=0) as log:  # by one write, so that a kill leaves whole lines
+        with self._path.open("ab", buffering=0) as log:  # a single write, so that lines are complete
             log.write((json.dumps(line) + "\n").encode())
         print(f"step {step} of {self.plan.steps}: loss {values.get('loss', float('nan')):.4f}", flush=True)
         for other in self._others:
@@ -58,13 +58,13 @@ class Metrics:
 
 
 def cut(folder: Path, step: int) -> None:
-    """Drop what a killed attempt logged after the step that is resumed from."""
+    """Remove log entries of an interrupted attempt after the step that training resumes from."""
     path = folder / LOG
     if not path.exists():
         return
     kept = []
     for line in path.read_text().splitlines(keepends=True):
-        with suppress(ValueError):  # torn by the kill
+        with suppress(ValueError):  # an incomplete line
             if json.loads(line)["current_steps"] <= step:
                 kept.append(line)
     write(path, "".join(kept))

@@ -1,4 +1,4 @@
-"""The learning rate over a training, as LlamaFactory's schedules have it (transformers 5.6, optimization.py)."""
+"""Learning rate schedules equal to LlamaFactory's (transformers 5.6, optimization.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def share_of_peak(step: int, *, steps: int, warmup: int, shape: str, floor: float) -> float:
-    """Learning rate of a step (from 0) as a share of the peak."""
+    """Learning rate of a step (from 0) as a fraction of the peak."""
     if step < warmup:
         return step / warmup
     if shape == "constant":
@@ -20,7 +20,7 @@ def share_of_peak(step: int, *, steps: int, warmup: int, shape: str, floor: floa
 
 
 def warmup_steps(ratio: float, steps: int) -> int:
-    """Steps of warm-up: rounded up, and never the whole run."""
+    """Warm-up steps: rounded up, less than the whole run."""
     return min(math.ceil(ratio * steps), steps - 1)
 
 

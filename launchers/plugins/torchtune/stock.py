@@ -1,9 +1,10 @@
-"""torchtune's stock recipe files, whose training loops run as they are, with what goes around them adapted.
+"""Subclasses of torchtune's stock recipes. The training loops are unchanged; these parts are adapted:
 
-- every row is trained on, in an order that follows from the seed, in any number of steps (batches.py);
-- what torchtune calls an epoch is a segment of train.save_every steps, so that it saves and resumes at steps; a segment
-  ends early, with a checkpoint, when the job is about to end (launchers/plugins/stop_asked.py);
-- the two LoRA DPO recipes clip gradients, and log what a step was, not its last micro batch or the sum over ranks.
+- every row is trained on, in an order determined by the seed, for any number of steps (batches.py);
+- torchtune's "epoch" is a segment of train.save_every steps, so that it saves and resumes at steps; a segment ends
+  early, with a checkpoint, when the job is about to end (launchers/plugins/stop_asked.py);
+- the two LoRA DPO recipes clip gradients, and log metrics of the whole step instead of its last micro batch or the sum
+  over ranks.
 """
 
 from __future__ import annotations
@@ -39,33 +40,33 @@ CLIPS_ITSELF = frozenset(CLASSES) - {"lora_dpo_single_device", "lora_dpo_distrib
 
 
 class Stopped(Exception):
-    """The training has ended early, as asked, with a checkpoint."""
+    """The training was stopped early on request, with a checkpoint."""
 
 
 class BadRows(Exception):
-    """Rows that nothing can be learned from; the message is one line for the user."""
+    """Rows without trainable tokens; the message is one line for the user."""
 
 
 def recipe_file(name: str) -> Path:
-    """Where torchtune's wheel puts the recipe."""
+    """The path of the recipe in torchtune's wheel."""
     return Path(torchtune.__file__).parent.parent / "recipes" / f"{name}.py"
 
 
 def adapted(name: str) -> type[Any]:
-    """The stock recipe's class below ours."""
+    """A subclass of the stock recipe's class with our adaptations."""
     spec = importlib.util.spec_from_file_location(f"torchtune_recipe_{name}", recipe_file(name))
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     stock = getattr(module, CLASSES[name])
-    around = LoraAround if name.startswith("lora_") else Around
-    return type(f"Ours{stock.__name__}", (around, stock), {"recipe": name})
+    mixin = LoraAdaptations if name.startswith("lora_") else Adaptations
+    return type(f"Ours{stock.__name__}", (mixin, stock), {"recipe": name})
 
 
 class Loader:
-    """What a stock loop takes for its dataloader and its sampler: the micro batches of a segment, for one rank.
+    """The dataloader and sampler of a stock loop: yields the micro batches of a segment for one rank.
 
-    step: the steps done. stop: asked after each of them whether the segment ends there.
+    step: finished steps. stop: called after each step; True ends the segment there.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Loader:
         self._collate, self._rank, self._stop, self._end = collate, rank, stop, 0
 
     def set_epoch(self, segment: int) -> None:
-        """Go to a segment. Raises Stopped where the one before has ended early."""
+        """Start a segment. Raises Stopped if the previous one ended early."""
         if self.stopped:
             raise Stopped
         self._end = min((segment + 1) * self.plan.every, self.plan.steps)
@@ -86,7 +87,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         while self.step < self._end and not self.stopped:
-            # Random numbers belong to a step: dropout is the same after a resumption.
+            # Seed per step, so that dropout is reproducible after resuming.
             torch.manual_seed((self.plan.seed * 1_000_003 + self.step * 1009 + self._rank) % 2**63)
             for rows in self.plan.micro_batches(self.step, self._rank):
                 yield self._collate([self.dataset[row] for row in rows])
@@ -94,12 +95,12 @@ class Loader:
             self.stopped = self.step < self.plan.steps and self._stop()
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the step says it all."""
+        """Empty: the step is sufficient."""
         return {}
 
 
-class Around:
-    """Laid over a stock recipe."""
+class Adaptations:
+    """Mixin over a stock recipe."""
 
     recipe: str
 
@@ -108,7 +109,7 @@ class Around:
         super().__init__(cfg=cfg)
 
     def _setup_data(self, cfg_dataset: Any, shuffle: bool, batch_size: int, **_: Any) -> Any:
-        """Our loader in place of theirs, as the pair (sampler, loader) where the recipe wants it so."""
+        """Our loader instead of the stock one; as a pair (sampler, loader) for DPO recipes."""
         dataset = config.instantiate(cfg_dataset, self._tokenizer)
         packed, preference = cfg_dataset.get("packed", False), "_dpo_" in self.recipe
         if not packed:
@@ -139,22 +140,22 @@ class Around:
         return (loader, loader) if preference else loader
 
     def _stop_asked(self) -> bool:
-        asked = stop_asked(self._device)
-        self.total_epochs += asked  # of the last segment, too, torchtune then writes a checkpoint
-        return asked
+        stop = stop_asked(self._device)
+        self.total_epochs += stop  # so that torchtune also saves a checkpoint in the last segment
+        return stop
 
     def train(self) -> None:
-        """To the end, or until the loader has `stopped`."""
+        """Train to the end, or until the loader has `stopped`."""
         with suppress(Stopped):
             super().train()
 
     def _setup_optimizer(self, cfg_optimizer: Any, **given: Any) -> Any:
-        """The optimizer, with what it lost on the way through a config or a checkpoint."""
+        """The optimizer, with settings restored that a config or checkpoint loses."""
         optimizer = super()._setup_optimizer(cfg_optimizer=cfg_optimizer, **given)
         wrapped = getattr(self, "_optim_ckpt_wrapper", None)
         for each in [optimizer] if optimizer is not None else wrapped.optim_map.values() if wrapped else []:
             for group in each.param_groups:
-                group["initial_lr"] = cfg_optimizer.lr  # a scheduler that resumes starts from it
+                group["initial_lr"] = cfg_optimizer.lr  # a resuming scheduler needs it
                 if "betas" in group:
                     group["betas"] = tuple(group["betas"])  # OmegaConf's lists cannot be loaded again
         if self.recipe not in CLIPS_ITSELF:
@@ -176,7 +177,7 @@ class Around:
         optimizer.register_step_pre_hook(clip)
 
     def _setup_lr_scheduler(self, cfg_lr_scheduler: Any, num_training_steps: int, last_epoch: int) -> Any:
-        """With the steps there are, from the step that is resumed from."""
+        """The scheduler for our number of steps, starting at the step that training resumes from."""
         self.global_step, self.epochs_run = self._ours.step, self._ours.step // self._plan.every
         if self.recipe not in CLIPS_ITSELF:
             self._loss_fn.register_forward_hook(lambda _, __, made: self._rewards.append((made[1], made[2])))
@@ -185,16 +186,16 @@ class Around:
         )
 
     def _corrections(self, payload: Mapping[str, Any], step: int) -> dict[str, Any]:
-        """Measures that the stock recipe logs otherwise than they were: the next step's learning rate, for one."""
+        """Correct values of metrics that the stock recipe logs wrongly, such as the next step's learning rate."""
         (rate,) = self._lr_scheduler.lr_lambdas
         measures: dict[str, Any] = {"lr": self._lr_scheduler.base_lrs[0] * rate(step - 1)}
         if self.recipe in CLIPS_ITSELF:
             return measures
         if self._grad_norm is not None:
             measures["grad_norm"] = self._grad_norm
-        if self.recipe == "lora_dpo_distributed":  # it adds the ranks' losses up
+        if self.recipe == "lora_dpo_distributed":  # it logs the sum over ranks
             measures["loss"] = payload["loss"] / self._plan.world
-        else:  # it logs the last micro batch only
+        else:  # it logs only the last micro batch
             chosen, rejected = (torch.stack([pair[at].mean() for pair in self._step_rewards]).mean() for at in (0, 1))
             right = torch.stack([(pair[0] > pair[1]).float().mean() for pair in self._step_rewards]).mean()
             measures |= {
@@ -204,17 +205,17 @@ class Around:
         return measures
 
 
-class LoraAround(Around):
-    """Adapters are merged into the weights once, at the end."""
+class LoraAdaptations(Adaptations):
+    """Merges adapters into the weights only at the end."""
 
     def save_checkpoint(self, epoch: int) -> None:
-        """`epoch` counts segments."""
+        """Save; `epoch` counts segments."""
         self._save_adapter_weights_only = epoch + 1 < self.total_epochs
         super().save_checkpoint(epoch)
 
 
 def check_rows(dataset: Any, preference: bool, max_length: int | None) -> None:
-    """Raises BadRows where the cut at max_length has left nothing of a completion."""
+    """Raises BadRows if truncation at max_length removes a completion entirely."""
     names = ("chosen_labels", "rejected_labels") if preference else ("labels",)
     ignored = data.CROSS_ENTROPY_IGNORE_IDX
     empty = []
@@ -225,5 +226,5 @@ def check_rows(dataset: Any, preference: bool, max_length: int | None) -> None:
     if empty:
         raise BadRows(
             f"{len(empty)} of {len(dataset)} rows have no completion within train.max_length {max_length} (the first "
-            f"is line {empty[0] + 1} of the training file): raise it, or leave out their long prompts in the pipeline"
+            f"is line {empty[0] + 1} of the training file): raise it, or drop their long prompts in the pipeline"
         )

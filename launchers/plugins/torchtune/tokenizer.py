@@ -1,8 +1,7 @@
-"""A model's own tokenizer and chat template as torchtune's tokenizer component.
+"""A torchtune tokenizer component with the model's own tokenizer and chat template.
 
-Evaluation asks the model through its chat template (vLLM), so training writes its conversations with the same one.
-torchtune's own tokenizers know a template per model family, which leaves out the system prompts that Qwen2.5's and
-Llama 3.1's templates add.
+Evaluation uses the model's chat template (vLLM), so training must use the same. torchtune's own tokenizers have one
+template per model family, without the default system prompts of Qwen2.5's and Llama 3.1's templates.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from data_prep.text.chat_template import ChatTemplate
 class ChatTokenizer:
     """torchtune's ModelTokenizer for the files of a Hugging Face folder.
 
-    Prompt and answer are encoded apart, as they are when a model is asked. What comes after `max_seq_len` tokens is
-    cut, and nothing is put in its place.
+    Prompt and answer are encoded separately, as in inference. Sequences are truncated at `max_seq_len` tokens, without
+    appending an end token.
     """
 
     def __init__(self, path: str, max_seq_len: int | None = None) -> None:
@@ -44,17 +43,18 @@ class ChatTokenizer:
         return number
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text that already says what is special in it."""
+        """Token ids of a text that already contains its special tokens."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, tokens: Sequence[int], **_: Any) -> str:
-        """The text of token ids, special ones too."""
+        """The text of token ids, including special tokens."""
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text
 
     def tokenize_messages(self, messages: Sequence[Any], **_: Any) -> tuple[list[int], list[bool]]:
-        """torchtune Messages as tokens, and per token whether it is masked: all but what assistants said, ends too."""
+        """Token ids of torchtune Messages, and whether each token is masked (all but assistant turns with their end
+        tokens)."""
         chat = [{"role": message.role, "content": message.text_content} for message in messages]
         tokens: list[int] = []
         mask: list[bool] = []
@@ -64,7 +64,7 @@ class ChatTokenizer:
                 continue
             prompt, complete = self.render(chat[:at], ask=True), self.render(chat[: at + 1])
             if not (prompt.startswith(written) and complete.startswith(prompt)):
-                raise ValueError("the chat template does not write a conversation's turns one after the other")
+                raise ValueError("the chat template does not render the turns of a conversation in sequence")
             for text, masked in ((prompt[len(written) :], True), (complete[len(prompt) :], bool(message.masked))):
                 ids = self.encode(text)
                 tokens += ids
@@ -79,5 +79,5 @@ class ChatTokenizer:
         return sample
 
     def render(self, chat: Sequence[Mapping[str, str]], ask: bool = False) -> str:
-        """A conversation as text; `ask` opens the assistant's turn."""
+        """A conversation as text; `ask` adds the generation prompt."""
         return self._template.render(chat, ask)

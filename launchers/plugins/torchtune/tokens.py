@@ -1,8 +1,8 @@
-"""What torchtune sees of its rows, by its own data set and our tokenizer component, in its own environment.
+"""Inspects training rows as tokenised by torchtune's data set and our tokenizer component, in its environment.
 
     <torchtune python> -m launchers.plugins.torchtune.tokens FOLDER
 
-FOLDER holds torchtune.yaml and inspect.json; tokens.json is written beside them. Exit status 2 with a line per fault.
+Reads torchtune.yaml and inspect.json in FOLDER, and writes tokens.json. Exit status 2 with one line per fault.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from launchers.checks.tokens import Inspection, Rendered, Vocabulary
 
 
 def inspected(folder: Path, config: DictConfig) -> list[str]:
-    """Write tokens.json; returns the faults. The config's tokenizer.path is a folder."""
+    """Write tokens.json; returns the faults. The config's tokenizer.path must be a local folder."""
     from torchtune import config as components
     from torchtune import data
 
@@ -33,7 +33,7 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
     given = {**config.dataset, **({} if preference else {"packed": False})}
     try:
         dataset = components.instantiate(DictConfig(given), tokenizer)
-    except jinja2.TemplateError as problem:  # it renders nothing yet, but a subclass may
+    except jinja2.TemplateError as problem:  # the data set renders nothing yet, but a subclass may
         return [f"the rows cannot be read: {problem}"]
     inspection = Inspection(
         tokens.settings(folder), "the model's own", _vocabulary(tokenizer, config.tokenizer.path), len(dataset)
@@ -60,7 +60,7 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
 
 
 def _own(tokenizer: Any, chat: Sequence[tokens.Message]) -> Rendered:
-    """The conversation as one text, tokenised whole."""
+    """The conversation rendered and tokenised as one text."""
     ids = tokenizer.encode(tokenizer.render(chat))
     before = len(tokenizer.encode(tokenizer.render(chat[:-1], ask=True)))
     return Rendered(ids, [at >= before for at in range(len(ids))])
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(argv[0]).resolve()
     config = train.compose(folder)
     config.tokenizer.path = train.fetched(config.tokenizer.path, config.posttrain.revision, weights=False)
-    return tokens.tell(inspected(folder, config))
+    return tokens.print_faults(inspected(folder, config))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What runs inside verl's own processes: our policy losses and advantages, and on a CPU the platform verl lacks.
+"""Extensions that run inside verl's processes: our policy losses, advantages and metrics, and a CPU platform.
 
-verl imports it in each of its processes when the environment says so:
+verl imports this package in each of its processes if these environment variables are set:
 
-    VERL_USE_EXTERNAL_MODULES=launchers.plugins.verl          losses and advantages
-    VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda                 and a CPU in place of GPUs
+    VERL_USE_EXTERNAL_MODULES=launchers.plugins.verl          losses, advantages, metrics
+    VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda                 a CPU instead of GPUs
 
-That is before verl's own heavy modules. A patch waits until its module is imported, which keeps processes that never
-need it small, and avoids circular imports. README.md in this folder lists every variable and key that a run on a CPU
-needs, and why.
+The import comes before verl's own heavy modules. Each patch is applied when its module is imported, which saves memory
+in processes that never import it, and avoids circular imports. README.md explains every variable and key that a CPU run
+needs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Checks a verl config in verl's environment, without a GPU and before Ray starts.
 
-A training's folder holds verl.yaml, a hydra config on top of verl's ppo_trainer, and layers over it: cpu.yaml, which
-turns the production config into one for a CPU, and native.yaml, what a recipe passes through. A fault is one line, with
-the recipe's key and line where origins.json knows them.
+A training's folder contains verl.yaml, a hydra config based on verl's ppo_trainer, and optional layers: cpu.yaml, the
+changes for a CPU, and native.yaml, the recipe's `native` keys. A fault is one line, with the recipe's key and line if
+origins.json has them.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 __all__ = ["CannotCompose", "NativeFault", "compose", "explain", "faults"]
 
-# What verl's own checks raise for a mistake of the user's.
+# Exceptions that verl's own checks raise for user errors.
 REFUSALS = (
     AssertionError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, OSError,
     HydraException, OmegaConfBaseException,
 )  # fmt: skip
-# Trees that become dataclasses once a run is under way. verl rewrites the reference policy's own tree before, and
-# never makes `reward` or `global_profiler` into theirs, which could not be made.
+# Trees that verl converts to dataclasses during a run. It first rewrites the reference policy's tree, and never
+# converts `reward` or `global_profiler`, whose conversion would fail.
 DATACLASSES = ("algorithm", ACTOR, f"{REF}.fsdp_config", ROLLOUT, "skip", "critic")
 Origins = Mapping[str, Sequence[str]]
 
 
 class CannotCompose(ValueError):
-    """A config that cannot be read at all; the message is one line and begins with the file."""
+    """An unreadable config; the message is one line that begins with the file."""
 
 
 def compose(folder: Path) -> DictConfig:
-    """The config of a training's folder: verl.yaml with the layers that there are. Raises CannotCompose.
+    """The config of a training's folder: verl.yaml merged with the existing layers. Raises CannotCompose.
 
-    A layer is plain YAML that is merged key by key; keys that verl does not have are `faults`' to find. hydra cannot
-    do this with a defaults list: it takes hydra.searchpath, which verl.yaml needs, from the primary config only.
+    Layers are plain YAML, merged key by key; `faults` finds unknown keys. A hydra defaults list cannot be used, because
+    hydra reads hydra.searchpath, which verl.yaml needs, only from the primary config.
     """
     path = folder / "verl.yaml"
     try:
@@ -68,13 +68,13 @@ def compose(folder: Path) -> DictConfig:
 
 
 def faults(config: DictConfig, data: bool = True) -> list[NativeFault]:
-    """What verl refuses, and what is wrong with the reward and, if `data`, with the model and the rows.
+    """Faults found by verl's own checks, and faults of the reward and, with `data`, of the model and the rows.
 
-    Keys that recipes can write are checked when they are rendered (backends/verl.py).
+    Keys of `native` are checked by backends/verl.py.
     """
     usable = copy.deepcopy(config)
     OmegaConf.set_struct(usable, False)
-    if problems := _verls_own(usable):  # what is unreadable to verl cannot be looked into
+    if problems := _verls_own(usable):  # further checks need a config that verl accepts
         return problems
     grader = check_data.reward(config)
     if isinstance(grader, NativeFault):
@@ -90,9 +90,9 @@ def faults(config: DictConfig, data: bool = True) -> list[NativeFault]:
 
 
 def _verls_own(usable: DictConfig) -> list[NativeFault]:
-    """What verl's dataclasses and its validation refuse; it stops at the first of a tree.
+    """Faults raised by verl's dataclasses and its validation, the first one per tree.
 
-    Takes out of the config what verl would not know or would download.
+    Removes keys from the config that these do not know, or for which verl would download files.
     """
     wrong: list[NativeFault] = []
     missing = [key for key, value in leaves(usable) if value == "???" and not key.startswith("reward.reward_model.")]
@@ -105,7 +105,7 @@ def _verls_own(usable: DictConfig) -> list[NativeFault]:
             continue
         node = OmegaConf.select(usable, tree)
         for name in (key.rpartition(".")[2] for key in ADDED if key.startswith(f"{tree}.")):
-            node.pop(name, None)  # read from the config itself; the dataclass has no such field
+            node.pop(name, None)  # read from the config directly; the dataclass has no such field
         if problem := _refusal(lambda node=node: omega_conf_to_dataclass(node)):
             wrong.append(_named(usable, tree, problem))
     if not wrong and (problem := _refusal(lambda: validate_config(usable, need_reference_policy(usable), critic))):
@@ -115,7 +115,7 @@ def _verls_own(usable: DictConfig) -> list[NativeFault]:
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and unresolved values of nested mappings; a list, and an empty mapping, is one value."""
+    """Dotted keys and unresolved values of nested mappings; lists and empty mappings are values."""
     plain = OmegaConf.to_container(tree, resolve=False) if OmegaConf.is_config(tree) else tree
     for key, value in plain.items():
         if isinstance(value, dict) and value:
@@ -125,7 +125,7 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _refusal(ask: Callable[[], Any]) -> str | None:
-    """What verl says against something: hydra's three lines, of target, problem and key, or its own words."""
+    """The message of the exception that `ask` raises; None if it raises none."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -136,20 +136,20 @@ def _refusal(ask: Callable[[], Any]) -> str | None:
 
 
 def _named(usable: DictConfig, tree: str, problem: str) -> NativeFault:
-    """The fault with the key that verl's words name, as far as they do."""
+    """The fault, with the key that verl's message names, if it names one."""
     if full := re.search(r"^full_key: (\S+)$", problem, re.MULTILINE):
         tree = full[1]
         problem = re.sub(r"^full_key:.*|^Error in call to target '[^']*':", "", problem, flags=re.MULTILINE)
     node = OmegaConf.select(usable, tree) if tree else usable
     keys = [key for key, value in leaves(node, f"{tree}." if tree else "") if "${" not in str(value)]
-    words = set(re.findall(r"[a-z]+_\w+", problem))  # words that only a key can be
+    words = set(re.findall(r"[a-z]+_\w+", problem))  # words that can only be keys
     named = [key for key in keys if key.rpartition(".")[2] in words]
     named.sort(key=lambda key: (not key.startswith("actor_rollout_ref."), len(key)))
-    return NativeFault(named[0] if named else tree, f"verl refuses it: {' '.join(problem.split())}")
+    return NativeFault(named[0] if named else tree, f"verl rejects it: {' '.join(problem.split())}")
 
 
 def explain(problems: Iterable[NativeFault], origins: Origins) -> list[str]:
-    """One line for each fault: `file:line: our key: message` if origins knows the key or one above, else verl's key."""
+    """One line per fault: `file:line: our key: message` if origins has the key or a parent of it, else verl's key."""
     lines = []
     for fault in problems:
         above = [key for key in origins if fault.key == key or fault.key.startswith(f"{key}.")]

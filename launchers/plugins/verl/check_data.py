@@ -1,4 +1,4 @@
-"""Checks what a verl config names: model and tokenizer, reward, and the prompts and reference answers of its data."""
+"""Checks the model, tokenizer, reward, prompts and reference answers that a verl config refers to."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from verl.utils import hf_tokenizer
 ACTOR, REF, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.ref", "actor_rollout_ref.rollout"
 KWARGS = "reward.custom_reward_function.reward_kwargs"
 SHOWN = 5
-UNUSED = "127.0.0.1:9"  # with an address, the adapter does not wait for a server
-GOLDS_CHECKED = 2000  # different ones; algebra takes about 1 ms each
-# Rewards whose check of a reference answer needs no program, server or model.
+UNUSED = "127.0.0.1:9"  # given an address, the adapter does not wait for a server
+GOLDS_CHECKED = 2000  # distinct reference answers; algebra takes about 1 ms each
+# Rewards whose check of reference answers needs no program, server or model.
 CHECKED = ("math", "choice", "exact", "numeric", "bleu", "rouge_l", "bleu_rouge_f1", "chrf", "keywords")
 
 
 @dataclass(frozen=True)
 class NativeFault:
-    """One mistake: verl's dotted key, and what is wrong, the nearest valid value, what to do."""
+    """One mistake: verl's dotted key, and a message with what is wrong and what to do."""
 
     key: str
     message: str
@@ -48,14 +48,14 @@ def first_line(problem: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """What is needed of a policy here: its config and tokenizer. Weights are not read."""
+    """A model's config and tokenizer. Weights are not loaded."""
 
     config: Any
     tokenizer: Any
 
 
 def model(config: DictConfig, role: str) -> Model | NativeFault:
-    """The model of a role, loaded as verl loads it, or what is wrong with it."""
+    """The model of a role, loaded as verl loads it, or its fault."""
     key = f"{role}.model.path"
     names = ("path", "hf_config_path", "tokenizer_path", "trust_remote_code", "custom_chat_template")
     path, config_path, tokenizer_path, trust, template = (_at(config, f"{role}.model.{name}") for name in names)
@@ -71,7 +71,7 @@ def model(config: DictConfig, role: str) -> Model | NativeFault:
 
 
 def of_model(given: DictConfig, config: Any) -> Faults:
-    """What a model cannot do that the config asks of it."""
+    """Settings of the config that the model does not support."""
     text = config.get_text_config()
     longest = getattr(text, "max_position_embeddings", None)
     prompt, response, limit = (_at(given, key) for key in (
@@ -80,11 +80,11 @@ def of_model(given: DictConfig, config: Any) -> Faults:
     if longest and prompt + response > longest:
         yield NativeFault(
             "data.max_response_length",
-            f"{prompt} prompt + {response} response tokens are more than the model's {longest} positions: "
-            f"take at most {max(longest - prompt, 0)}",
+            f"{prompt} prompt + {response} response tokens exceed the model's {longest} positions: "
+            f"use at most {max(longest - prompt, 0)}",
         )
     elif longest and (limit or 0) > longest:
-        yield NativeFault(f"{ROLLOUT}.max_model_len", f"{limit} is more than the model's {longest} positions")
+        yield NativeFault(f"{ROLLOUT}.max_model_len", f"{limit} exceeds the model's {longest} positions")
     targets, rank = (_at(given, f"actor_rollout_ref.model.{name}") for name in ("target_modules", "lora_rank"))
     if rank and OmegaConf.is_list(targets) and (fault := lora.unmatched(config, targets)):
         yield NativeFault("actor_rollout_ref.model.target_modules", fault)
@@ -96,7 +96,7 @@ def of_model(given: DictConfig, config: Any) -> Faults:
 
 
 def reward(config: DictConfig) -> NativeFault | adapter.Grader:
-    """The grader of the recipe's rewards, or why it cannot be made. A server is not asked."""
+    """The grader of the recipe's rewards, or its fault. No server is contacted."""
     given = adapter.plain(OmegaConf.to_container(_at(config, KWARGS), resolve=True))
     try:
         return adapter._grader({**given, "reward_router_address": UNUSED})
@@ -105,7 +105,7 @@ def reward(config: DictConfig) -> NativeFault | adapter.Grader:
 
 
 def prompts(config: DictConfig, policy: Model) -> Faults:
-    """Whether prompts enough are left: verl leaves out those that are too long."""
+    """A fault if too few prompts remain after verl drops those that are too long."""
     limit, words = _at(config, "data.max_prompt_length"), _at(config, "data.apply_chat_template_kwargs") or {}
     render = policy.tokenizer.apply_chat_template
     for split, key, required in (
@@ -123,9 +123,9 @@ def prompts(config: DictConfig, policy: Model) -> Faults:
         print(f"{split} prompts over the limit: {over} of {len(texts)}", flush=True)
         if len(texts) - over < required:
             named = "data.max_prompt_length" if over else key if required == 1 else "data.train_batch_size"
-            remedy = f"take {max(counts)}, or other rows" if over else "add rows, or take a smaller batch"
-            why = f"{len(texts) - over} of {len(texts)} prompts are left ({over} have more than {limit} tokens)"
-            yield NativeFault(named, f"{why}, less than the {required} that are needed: {remedy}")
+            remedy = f"use {max(counts)}, or other rows" if over else "add rows, or use a smaller batch"
+            why = f"{len(texts) - over} of {len(texts)} prompts remain ({over} have more than {limit} tokens)"
+            yield NativeFault(named, f"{why}, but {required} are needed: {remedy}")
 
 
 def _rows(config: DictConfig, key: str) -> list[dict[str, Any]]:
@@ -133,9 +133,9 @@ def _rows(config: DictConfig, key: str) -> list[dict[str, Any]]:
 
 
 def golds(config: DictConfig, grader: adapter.Grader) -> Faults:
-    """Rows that the reward cannot grade: a fault of training data, only printed of a benchmark."""
+    """Rows that the reward cannot grade: a fault in training data, only printed for benchmarks."""
     for key in ("data.train_files", "data.val_files"):
-        problems: dict[str, str] = {}  # of each different reference answer
+        problems: dict[str, str] = {}  # by distinct reference answer
         for number, given in enumerate(_rows(config, key)):
             source, info = given[_at(config, "data.reward_fn_key")], given.get("extra_info")
             gold = given["reward_model"]["ground_truth"]
@@ -159,12 +159,12 @@ def golds(config: DictConfig, grader: adapter.Grader) -> Faults:
 
 
 def _gold_problem(reward: Reward, row: dict[str, Any]) -> str:
-    """Why a reward cannot grade a row, or nothing."""
+    """Why a reward cannot grade a row; "" if it can."""
     if isinstance(reward, CombineReward):
         return next((problem for part in reward.parts if (problem := _gold_problem(part.made, row))), "")
-    lacking = [name for name in reward.needs if row.get(name) is None]
-    if lacking:
-        return f"no {', '.join(lacking)}"
+    missing = [name for name in reward.needs if row.get(name) is None]
+    if missing:
+        return f"no {', '.join(missing)}"
     if isinstance(reward, CodeReward):
         return reward.online_problem(row)
     return reward.gold_problem(row) if reward.name in CHECKED else ""

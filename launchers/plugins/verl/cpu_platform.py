@@ -1,8 +1,8 @@
-"""A CPU as verl's accelerator: a platform through verl's own registry, and three patches of torch and transformers.
+"""A CPU as verl's accelerator: a platform in verl's registry, and three patches of torch and transformers.
 
-VERL_PLATFORM=cpu chooses the platform; VERL_ENGINE_DEVICE=cuda makes verl look its FSDP engine up under the only
-device names it knows. `rollout.name=transformers` is registered beside verl's own engines (cpu_rollout.py); with
-POSTTRAIN_ROLLOUT=transformers a config that says `vllm` is served by it too.
+VERL_PLATFORM=cpu selects the platform; VERL_ENGINE_DEVICE=cuda makes verl find its FSDP engine, which is registered
+only for cuda and npu. The rollout engine `transformers` is registered next to verl's own (cpu_rollout.py); with
+POSTTRAIN_ROLLOUT=transformers it also replaces `vllm`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import wrapt
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 BACKEND = "gloo"
-ANSWERS = {  # of functions of torch.cuda that verl calls without asking whether there is one
+ANSWERS = {  # return values of torch.cuda functions that verl calls without checking for a GPU
     **dict.fromkeys(("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"), 0),
     **dict.fromkeys(("empty_cache", "set_device", "ipc_collect", "reset_peak_memory_stats", "synchronize")),
     "mem_get_info": (0, 0),
     "get_device_name": "CPU",
     "current_device": torch.device("cpu"),
     "device": contextlib.nullcontext(),
-    "is_available": False,  # True would start profilers and memory reports that need a GPU
+    "is_available": False,  # True would enable profilers and memory reports that need a GPU
 }
 
 
 class CpuModule(ModuleType):
-    """torch.cpu, and what verl calls on torch.cuda."""
+    """torch.cpu with the functions that verl calls on torch.cuda."""
 
     def __init__(self) -> None:
         super().__init__("torch_cpu_for_verl")
@@ -46,12 +46,12 @@ class CpuModule(ModuleType):
 
 
 def _nothing(self: Any, *_: Any) -> None:
-    """What only an accelerator has to do, or can tell."""
+    """No-op for functions that only apply to accelerators."""
 
 
 @PlatformRegistry.register(platform="cpu")
 class CpuPlatform(PlatformBase):
-    """What verl asks of an accelerator, answered by a CPU."""
+    """verl's accelerator interface for a CPU."""
 
     device_name = "cpu"
     vendor_name = "cpu"
@@ -63,9 +63,9 @@ class CpuPlatform(PlatformBase):
         return True
 
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
-        return False  # never by detection, only by VERL_PLATFORM=cpu
+        return False  # not auto-detected, only selected by VERL_PLATFORM=cpu
 
-    def current_device(self) -> torch.device:  # verl passes it on to Tensor.to()
+    def current_device(self) -> torch.device:  # passed to Tensor.to()
         return torch.device("cpu")
 
     def device_count(self) -> int:
@@ -89,7 +89,7 @@ class CpuPlatform(PlatformBase):
         return contextlib.nullcontext()
 
     def ray_resource_name(self) -> str:
-        return "GPU"  # a number that Ray only counts: ray_init.num_gpus = ranks. verl's placement asks for it by name
+        return "GPU"  # requested by verl's placement groups; a logical resource, ray_init.num_gpus = ranks
 
     def ray_noset_envvars(self) -> list[str]:
         return []
@@ -99,7 +99,7 @@ class CpuPlatform(PlatformBase):
 
 
 def install() -> None:
-    """Patch what has no setting, and offer the transformers rollout; called in each process."""
+    """Apply patches for which there is no setting, and register the transformers rollout; called in each process."""
     _name_each_device_once()
     _do_not_pin_memory()
     wrapt.register_post_import_hook(_attention_without_flash, "transformers.modeling_utils")
@@ -108,7 +108,7 @@ def install() -> None:
 
 
 def _name_each_device_once() -> None:
-    """verl joins "cpu:gloo" and "<device>:<backend>"; torch refuses a list that names a device twice."""
+    """verl joins "cpu:gloo" and "<device>:<backend>", but torch rejects a list with the same device twice."""
 
     @wrapt.patch_function_wrapper(torch.distributed, "init_process_group")
     def once(initialise: Any, _: None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -118,7 +118,7 @@ def _name_each_device_once() -> None:
 
 
 def _do_not_pin_memory() -> None:
-    """The FSDP2 engine keeps a reference policy in pinned memory; pinning needs an accelerator's driver."""
+    """The FSDP2 engine offloads the reference policy to pinned memory, which needs an accelerator's driver."""
 
     class Unpinned(torch.distributed.fsdp.CPUOffloadPolicy):
         def __init__(self, pin_memory: bool = False) -> None:
@@ -128,16 +128,16 @@ def _do_not_pin_memory() -> None:
 
 
 def _attention_without_flash(modeling: ModuleType) -> None:
-    """verl's critic loader asks for flash attention in its source, its actor by default; there is none on a CPU."""
+    """verl requests flash attention (hard-coded for the critic, the default for the actor); a CPU has none."""
 
     @wrapt.patch_function_wrapper(modeling, "PreTrainedModel._check_and_adjust_attn_implementation")
     def sdpa_instead(check: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        asked, *others = args
-        return check("sdpa" if asked == "flash_attention_2" else asked, *others, **kwargs)
+        requested, *others = args
+        return check("sdpa" if requested == "flash_attention_2" else requested, *others, **kwargs)
 
 
 def rollout_names() -> list[str]:
-    """The values of rollout.name that transformers serves."""
+    """The values of rollout.name that are served by transformers."""
     return ["transformers", *(["vllm"] if os.environ.get("POSTTRAIN_ROLLOUT") == "transformers" else [])]
 
 

@@ -1,8 +1,8 @@
-"""verl's rollout by transformers on a CPU: `rollout.name=transformers`, for machines where vLLM is too large.
+"""A verl rollout engine that uses transformers on a CPU (`rollout.name=transformers`), if vLLM needs too much memory.
 
-One Ray actor per trainer rank holds a copy of the policy. It decodes all requests that wait as one batch
-(decoding.py). Its side of the contract is verl's: token ids in, token ids and log-probabilities out, weights pushed by
-the trainer after each update. A batch that fails fails every request in it, and a dead actor fails the run.
+One Ray actor per trainer rank holds a copy of the policy and decodes all waiting requests as one batch (decoding.py).
+It implements verl's interface: token ids in, token ids and log-probabilities out, weights pushed by the trainer after
+each update. If a batch fails, all its requests fail; if the actor dies, the run fails.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from launchers.plugins.verl.decoding import Completion, Request, decode, seed_of
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
-QUIET_S = 0.03  # requests come one by one from verl's agent loops: a batch starts when none came for so long
-MOST_AT_ONCE = 512  # rows of one batch; bounds the memory of the KV cache
+QUIET_S = 0.03  # verl's agent loops send requests one by one: a batch starts after this pause
+MOST_AT_ONCE = 512  # maximum batch size; bounds the memory of the KV cache
 KNOWN = {"temperature", "top_p", "top_k", "max_tokens", "max_new_tokens", "logprobs", "seed", "stop", "stop_token_ids"}
 NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "n": 1, "ignore_eos": False,
            "include_stop_str_in_output": True}  # fmt: skip
@@ -36,7 +36,7 @@ class Waiting:
 
 
 async def _nothing(self: Any, *_: Any, **__: Any) -> None:
-    """There is no GPU memory to give back, and nothing runs between steps."""
+    """No-op: there is no GPU memory to release, and nothing runs between steps."""
 
 
 class TransformersServer:
@@ -49,22 +49,22 @@ class TransformersServer:
 
         torch.set_num_threads(int(os.environ.get("POSTTRAIN_ROLLOUT_THREADS", "1")))
         self.config, self.replica_rank = config, replica_rank
-        # Weights come from the trainer before the first request, as with verl's load_format=dummy.
+        # The trainer pushes the weights before the first request, as with verl's load_format=dummy.
         self.model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_path)).float().eval()
         self.tokenizer = AutoTokenizer.from_pretrained(model_path)
         self.stop = own_template.vocabulary(self.tokenizer, model_path, None).ends
         self.version: int | None = None
         self.loaded = False
-        self.asked: Counter[tuple[int, ...]] = Counter()
+        self.requested: Counter[tuple[int, ...]] = Counter()
         self.waiting: list[Waiting] = []
         self.worker: asyncio.Task[None] | None = None
 
-    # What the trainer calls
+    # Called by the trainer
 
     async def update_weights(self, weights: Mapping[str, Tensor], version: int | None) -> None:
-        """Replace every parameter. Raises RuntimeError when one is missing, unknown or of another shape."""
+        """Replace every parameter. Raises RuntimeError if one is missing, unknown or of another shape."""
         if self.waiting or (self.worker and not self.worker.done()):
-            raise RuntimeError("weights came while completions were being sampled")
+            raise RuntimeError("weights were pushed while completions were being sampled")
         missing, unknown = self.model.load_state_dict(dict(weights), strict=False)
         tied = {"lm_head.weight"} if self.model.config.tie_word_embeddings else set()
         if unknown or set(missing) - tied:
@@ -75,17 +75,17 @@ class TransformersServer:
 
     async def set_global_steps(self, global_steps: int | None) -> None:
         self.version = global_steps
-        self.asked.clear()
+        self.requested.clear()
 
-    # What the agent loops call
+    # Called by the agent loops
 
     async def generate(
         self, prompt_ids: list[int], sampling_params: Mapping[str, Any], request_id: str, **unused: Any
     ) -> TokenOutput:
         if not self.loaded:
-            raise RuntimeError("asked for a completion before the first weights came")
+            raise RuntimeError("a completion was requested before the first weights were pushed")
         if media := [name for name in ("image_data", "video_data", "audio_data") if unused.get(name) is not None]:
-            raise ValueError(f"transformers rollouts take text only, not {media}; use rollout.name=vllm")
+            raise ValueError(f"transformers rollouts support text only, not {media}; use rollout.name=vllm")
         waiting = Waiting(self.request(tuple(prompt_ids), sampling_params), asyncio.get_running_loop().create_future())
         self.waiting.append(waiting)
         if self.worker is None or self.worker.done():
@@ -94,34 +94,34 @@ class TransformersServer:
         return TokenOutput(
             token_ids=done.tokens,
             log_probs=done.log_probs if sampling_params.get("logprobs") else None,
-            stop_reason="completed",  # verl's word for both ends, see its vLLM server
+            stop_reason="completed",  # verl's vLLM server reports this for both stop and length
             num_preempted=0,
             extra_fields={"global_steps": self.version},
         )
 
     def request(self, prompt: tuple[int, ...], params: Mapping[str, Any]) -> Request:
-        """One request with vLLM's parameter names. Raises ValueError for one that would not be honoured."""
-        strange = {k: v for k, v in params.items() if k not in KNOWN and (k not in NEUTRAL or v != NEUTRAL[k])}
-        if strange:
-            raise ValueError(f"transformers rollouts do not know {strange}; use rollout.name=vllm")
+        """A request from vLLM's sampling parameters. Raises ValueError for unsupported ones."""
+        unsupported = {k: v for k, v in params.items() if k not in KNOWN and (k not in NEUTRAL or v != NEUTRAL[k])}
+        if unsupported:
+            raise ValueError(f"transformers rollouts do not support {unsupported}; use rollout.name=vllm")
         room = self.config.prompt_length + self.config.response_length - len(prompt)
-        asked = params.get("max_tokens") or params.get("max_new_tokens") or min(self.config.response_length, room)
-        self.asked[prompt] += 1  # the n completions of a prompt draw different numbers
-        seed = seed_of(self.config.seed, self.replica_rank, self.version, prompt, self.asked[prompt])
+        tokens = params.get("max_tokens") or params.get("max_new_tokens") or min(self.config.response_length, room)
+        self.requested[prompt] += 1  # a different seed for each completion of a prompt
+        seed = seed_of(self.config.seed, self.replica_rank, self.version, prompt, self.requested[prompt])
         return Request(
             prompt=prompt,
-            max_tokens=int(asked),
+            max_tokens=int(tokens),
             temperature=float(params.get("temperature", 1.0)),
             top_k=int(params.get("top_k", -1)),
             top_p=float(params.get("top_p", 1.0)),
-            seed=seed if params.get("seed") is None else seed_of(params["seed"], prompt, self.asked[prompt]),
+            seed=seed if params.get("seed") is None else seed_of(params["seed"], prompt, self.requested[prompt]),
             stop=(frozenset() if self.config.ignore_eos else self.stop) | frozenset(params.get("stop_token_ids") or ()),
             ends=self._at_text(params["stop"]) if params.get("stop") else None,
         )
 
     def _at_text(self, stop: Sequence[str]) -> Callable[[Sequence[int]], bool]:
-        """Whether the last token of a completion brought one of these texts about."""
-        longest = max(len(text.encode()) for text in stop)  # tokens: none is shorter than a byte
+        """A function that checks whether a completion's last token completed one of these texts."""
+        longest = max(len(text.encode()) for text in stop)  # tokens: each has at least one byte
         return lambda tokens: any(text in self.tokenizer.decode(tokens[-longest:]) for text in stop)
 
     async def _work(self) -> None:
@@ -134,7 +134,7 @@ class TransformersServer:
                 for waiting, completion in zip(batch, decoded, strict=True):
                     if not waiting.answer.done():
                         waiting.answer.set_result(completion)
-        except BaseException as error:  # nothing awaits this task: its error is passed to every waiting request
+        except BaseException as error:  # nothing awaits this task: pass its error to every waiting request
             for waiting in [*batch, *self.waiting]:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(RuntimeError(f"sampling failed: {type(error).__name__}: {error}"))
@@ -142,13 +142,13 @@ class TransformersServer:
             raise
 
     async def _quiet(self) -> None:
-        """Return once no request has come for QUIET_S."""
+        """Return when no request has arrived for QUIET_S."""
         count = -1
         while count != len(self.waiting):
             count = len(self.waiting)
             await asyncio.sleep(QUIET_S)
 
-    # The rest of verl's contract
+    # The rest of verl's interface
 
     wake_up = sleep = clear_kv_cache = release_kv_cache = resume_kv_cache = _nothing
     resume_generation = start_profile = stop_profile = _nothing
@@ -164,7 +164,7 @@ def server_name(replica_rank: int) -> str:
 
 
 class TransformersAdapter(BaseRollout):
-    """The trainer worker's end: pushes its weights to the server of its rank."""
+    """The trainer worker's side: pushes its weights to the server of its rank."""
 
     def __init__(self, config: Any, model_config: Any, device_mesh: Any, replica_rank: int = -1) -> None:
         super().__init__(config, model_config, device_mesh)
@@ -177,8 +177,8 @@ class TransformersAdapter(BaseRollout):
         global_steps: int | None = None, **_: Any,
     ) -> None:  # fmt: skip
         if wire_format != "named_tensors":
-            raise ValueError(f"transformers rollouts take whole tensors, not {wire_format}")
-        # Every rank gathers shards while it walks the generator, so all of them walk it to its end.
+            raise ValueError(f"transformers rollouts need wire format named_tensors, not {wire_format}")
+        # Iterating gathers shards from all ranks, so every rank must exhaust the generator.
         state = {name: tensor.detach().clone() for name, tensor in weights}
         await ray.get_actor(server_name(self.replica_rank)).update_weights.remote(state, global_steps)
 
@@ -195,6 +195,6 @@ class TransformersReplica(RolloutReplica):
             name=server_name(self.replica_rank), num_cpus=0, max_concurrency=self.max_concurrency
         )
         server = actor.remote(config=self.config, model_path=self.model_config.path, replica_rank=self.replica_rank)
-        await server.set_global_steps.remote(None)  # fails here if the model cannot be built
+        await server.set_global_steps.remote(None)  # fails if the model cannot be built
         self.servers = [server]
         self._server_handle, self._server_address = server, server_name(self.replica_rank)

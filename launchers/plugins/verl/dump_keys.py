@@ -1,9 +1,9 @@
-"""What verl's configuration may hold: each key's type and choices, and the old keys that verl accepts and ignores.
+"""Writes verl's configuration keys with types and choices, and the legacy keys that verl accepts but ignores.
 
     <verl python> -m launchers.plugins.verl.dump_keys > configs/native/verl.json
 
-The launcher checks `native` with that file, without importing verl. A test compares it with the installed version.
-configs/native/verl.facts.yaml holds what cannot be read off verl's defaults, dataclasses and registries.
+The launcher checks `native` with this file, without importing verl. A test compares it with the installed version.
+configs/native/verl.facts.yaml has what cannot be derived from verl's defaults, dataclasses and registries.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def reference() -> DictConfig:
 
 
 def registered() -> dict[str, list[str]]:
-    """Values that verl looks up in a registry when a run is already under way."""
+    """Values that verl looks up in registries, during a run."""
     importlib.import_module("verl.experimental.reward_loop.reward_manager")  # registers them
     aggregations = list(dict.fromkeys([*AGGREGATION.values(), "token-sum", "seq-mean-token-sum"]))
     estimators = [str(getattr(name, "value", name)) for name in core_algos.ADV_ESTIMATOR_REGISTRY]
@@ -54,21 +54,21 @@ def registered() -> dict[str, list[str]]:
 
 
 def known() -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Every leaf key that verl, or our plugin in it, reads, with its type (bool, int, float, str or any) and, if it has
-    any, its `choices`, or those of a list's `items`; and the keys below which any key may stand."""
+    """Every leaf key of verl or our plugin with its type (bool, int, float, str or any) and, if limited, its `choices`
+    or the choices of a list's `items`; and the keys of free-form mappings."""
     defaults = OmegaConf.to_container(reference(), resolve=True, throw_on_missing=False)
-    found = list(_walk({key: value for key, value in defaults.items() if key not in FACTS["legacy"]}, None, ""))
-    kinds = {**{key: kind for key, kind in found if kind is not None}, **ADDED, **FACTS["types"]}
+    walked = list(_walk({key: value for key, value in defaults.items() if key not in FACTS["legacy"]}, None, ""))
+    kinds = {**{key: kind for key, kind in walked if kind is not None}, **ADDED, **FACTS["types"]}
     keys: dict[str, dict[str, Any]] = {key: {"type": kind} for key, kind in kinds.items()}
     for key, values in {**FACTS["choices"], **registered()}.items():
         keys[key]["items" if key.endswith(("_contents", ".logger")) else "choices"] = values
-    return keys, [*FACTS["free"], *(key for key, kind in found if kind is None)]
+    return keys, [*FACTS["free"], *(key for key, kind in walked if kind is None)]
 
 
 def _walk(node: dict[str, Any], cls: type | None, prefix: str) -> Iterator[tuple[str, str | None]]:
-    """Keys and types of a mapping in the defaults, and of the dataclass that it becomes (its own, or else `cls`).
+    """Keys and types of a mapping in the defaults and of its dataclass (from `_target_`, or else `cls`).
 
-    None is the type of a mapping below which any key may stand.
+    The type of a free-form mapping is None.
     """
     cls = _target(node) or cls
     hints = typing.get_type_hints(cls) if cls else {}
@@ -109,13 +109,13 @@ def _is_mapping(hint: Any) -> bool:
 
 
 def _kind(hint: Any) -> str:
-    """The name of a type as far as YAML can tell types apart."""
+    """The name of a type in terms of YAML types."""
     kinds = [alternative for alternative in _alternatives(hint) if alternative is not type(None)]
     return kinds[0].__name__ if len(kinds) == 1 and kinds[0] in (bool, int, float, str) else "any"
 
 
 def text() -> str:
-    """The file, one line per key."""
+    """The text of the file, one line per key."""
     specs, below = known()
     keys = ",\n".join(f'  "{key}": {json.dumps(spec)}' for key, spec in sorted(specs.items()))
     free = ",\n".join(f'  "{key}"' for key in sorted(below))

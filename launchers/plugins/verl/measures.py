@@ -1,19 +1,20 @@
-"""What a training step is measured by, beside verl's own numbers: accuracy, the reward's parts, outcomes, groups.
+"""Additional metrics of a training step in verl: accuracy, reward components, outcomes, groups.
 
-| metric | what |
+| metric | meaning |
 |---|---|
 | accuracy/train | mean `acc` of the completions |
-| reward/part/<name> | mean of a combined reward's part, over the completions for which it was computed |
-| outcome/<scored, no_answer, …> | share of the completions with that outcome |
-| outcome/at_limit | share that used every token allowed |
-| groups/zero_variance | share of the prompts whose completions all have one score; absent with one completion each |
-| sampler/log_prob_difference | mean over tokens of abs(log p of trainer - log p of sampler), before the update |
-| sampler/effective_sample_size | share of the completions that importance weights of trainer over sampler leave |
-| reward/length_correlation | Pearson's, of score and tokens: near 1 a reward is earned by length |
-| response_length/right, response_length/wrong | mean tokens of completions with full marks, and without |
+| reward/part/<name> | mean of a combined reward's component, over completions for which it was computed |
+| outcome/<scored, no_answer, …> | fraction of the completions with this outcome |
+| outcome/at_limit | fraction with the maximum number of tokens |
+| groups/zero_variance | fraction of prompts whose completions all have the same score; absent for group size 1 |
+| sampler/log_prob_difference | mean over tokens of abs(trainer - rollout engine log-probability), before the update |
+| sampler/effective_sample_size | effective sample size of the importance weights (see below), as a fraction |
+| reward/length_correlation | Pearson correlation of score and tokens; near 1 the reward favours length |
+| response_length/right, response_length/wrong | mean tokens of completions with full score, and of the others |
 
-Those that could not be graded (outcomes error and timeout) are neither right nor wrong. A metric that nothing could be
-measured for is absent. The scores are the reward's own, before any KL penalty.
+Completions that could not be graded (outcomes error and timeout) are neither right nor wrong. Metrics without data are
+absent. Scores are the reward's, before any KL penalty. Importance weights are trainer over rollout engine
+probabilities of whole completions.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from torch import Tensor
 
 from rewards.base import OUTCOMES
 
-FULL_MARKS = 1 - 1e-9  # as evaluation counts them
+FULL_SCORE = 1 - 1e-9  # as in evaluation
 
 
 def install(ray_trainer: ModuleType) -> None:
-    """Add ours to what `compute_data_metrics` gives verl's trainer for its log."""
+    """Add our metrics to the result of verl's `compute_data_metrics`."""
 
     @wrapt.patch_function_wrapper(ray_trainer, "compute_data_metrics")
     def with_ours(compute: Any, _: None, args: tuple[()], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -47,16 +48,16 @@ def install(ray_trainer: ModuleType) -> None:
 
 
 def sampler_difference(trainer: Tensor, sampler: Tensor, mask: Tensor) -> dict[str, float]:
-    """How far the sampler's log-probabilities are from the trainer's. All (B, T); mask: True for completion tokens.
+    """Difference of trainer and rollout engine log-probabilities. All (B, T); mask: True for completion tokens.
 
-    The effective sample size is (sum of w)^2 / (B sum of w^2), w a completion's ratio of probabilities (Kish, 1965).
-    Nothing where the trainer took the sampler's own.
+    The effective sample size is (sum of w)^2 / (B sum of w^2), with w the probability ratio of a completion (Kish,
+    1965). Empty if the trainer uses the rollout engine's log-probabilities.
     """
     difference = (trainer - sampler).double().masked_fill(~mask, 0.0)
     if not difference.any():
         return {}
     log_weights = difference.sum(-1)
-    weights = (log_weights - log_weights.max()).exp()  # their scale cancels
+    weights = (log_weights - log_weights.max()).exp()  # the scale cancels
     size = weights.sum().square() / weights.square().sum() / len(weights)
     return {
         "sampler/log_prob_difference": float(difference.abs().sum() / mask.sum()),
@@ -65,7 +66,7 @@ def sampler_difference(trainer: Tensor, sampler: Tensor, mask: Tensor) -> dict[s
 
 
 def scores_of(batch: Any) -> np.ndarray:
-    """(B,) the reward of each completion of verl's batch."""
+    """(B,) reward of each completion in verl's batch."""
     scores: Tensor = batch.batch["token_level_scores"].sum(-1)
     return scores.numpy()
 
@@ -75,8 +76,8 @@ def measured(
 ) -> dict[str, float]:
     """Our metrics of B completions.
 
-    scores, lengths: (B,) reward, tokens. allowed: most tokens a completion may have. extra: columns of B values: `uid`,
-    the completion's prompt, and what the reward function said: acc, outcome, part_<name> (None: not computed).
+    scores, lengths: (B,) reward, tokens. allowed: maximum tokens of a completion. extra: columns of B values: `uid`,
+    the completion's prompt, and results of the reward function: acc, outcome, part_<name> (None: not computed).
     """
     metrics = {"outcome/at_limit": float(np.mean(lengths >= allowed))}
     same = zero_variance(scores, extra["uid"])
@@ -95,16 +96,16 @@ def measured(
     if "acc" in extra:
         acc = np.asarray(extra["acc"], dtype=float)
         metrics["accuracy/train"] = float(acc.mean())
-        for name, chosen in (("right", acc >= FULL_MARKS), ("wrong", acc < FULL_MARKS)):
+        for name, chosen in (("right", acc >= FULL_SCORE), ("wrong", acc < FULL_SCORE)):
             if (chosen & decided).any():
                 metrics[f"response_length/{name}"] = float(lengths[chosen & decided].mean())
     return metrics
 
 
 def zero_variance(scores: np.ndarray, groups: Sequence[Hashable]) -> float | None:
-    """Share of the groups whose scores are all equal: group advantages are 0 there, and nothing is learnt from them.
+    """Fraction of groups whose scores are all equal, so that their group advantages are 0.
 
-    scores: (B,). groups: (B,) names. None where every group has one member: then nothing is compared.
+    scores: (B,). groups: (B,) names. None if every group has only one member.
     """
     members: dict[Hashable, list[float]] = {}
     for group, score in zip(groups, scores.tolist(), strict=True):

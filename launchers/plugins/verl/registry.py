@@ -1,6 +1,6 @@
-"""Gives the losses and advantages of `policy_loss.py` to verl, under the names that a config asks for.
+"""Registers the losses and advantages of `policy_loss.py` with verl.
 
-| name | goes into | needs |
+| name | verl key | requires |
 |---|---|---|
 | ppo_clip | actor.policy_loss.loss_mode | loss_agg_mode=token-mean, clip_ratio_low = clip_ratio_high |
 | clip_higher | the same | loss_agg_mode=token-mean, clip_ratio_low < clip_ratio_high |
@@ -9,17 +9,16 @@
 | gspo | the same; replaces verl's own gspo | loss_agg_mode=seq-mean-token-mean |
 | adv_none, adv_group, adv_group_then_batch | algorithm.adv_estimator | |
 
-verl adds entropy and KL to a loss with `actor.loss_agg_mode`, so that key must say what the loss's name says; a
-config in which they differ is refused. KL: none; k1 in reward (algorithm.use_kl_in_reward=True kl_penalty=k1
-kl_ctrl.kl_coef); k3 in loss (actor.use_kl_loss=True kl_loss_type=k3 kl_loss_coef).
+verl aggregates entropy and KL terms by `actor.loss_agg_mode`, so that key must match the loss; otherwise the config is
+rejected. KL: none; k1 in reward (algorithm.use_kl_in_reward=True kl_penalty=k1 kl_ctrl.kl_coef); k3 in loss
+(actor.use_kl_loss=True kl_loss_type=k3 kl_loss_coef).
 
 Truncated completions: +algorithm.truncated=keep, mask (advantage 0) or penalise (+algorithm.truncated_penalty is added
-to the score), with +algorithm.truncated_limit=${data.max_response_length}. A masked completion adds nothing to the
-loss but stays in its denominator, which verl counts before the loss is called.
+to the score), with +algorithm.truncated_limit=${data.max_response_length}. A masked completion contributes nothing to
+the loss but is counted in its denominator, which verl computes before the loss is called.
 
-A completion that the reward could not decide (outcome error or timeout) has no tokens in its update: its value of 0
-is no verdict, and the best of a group whose other scores are negative. Its group's mean and spread are those of the
-others.
+A completion that could not be graded (outcome error or timeout) is masked out of the update and excluded from its
+group's mean and standard deviation: its score of 0 is not a grade, and would be the best one among negative scores.
 """
 
 from __future__ import annotations
@@ -63,12 +62,12 @@ def register(core_algos: ModuleType) -> None:
 
 
 def clip_range(name: str, config: Any) -> tuple[float, float]:
-    """How far below and above 1 the ratio may go. Raises ValueError where the range is not what the name says."""
+    """Clip range (low, high). Raises ValueError if the loss does not allow it."""
     low, high = float(config.clip_ratio_low), float(config.clip_ratio_high)
     if name == "clip_higher" and not low < high:
         raise ValueError(f"clip_higher needs clip_ratio_low < clip_ratio_high, not {low:g} and {high:g}")
     if name == "ppo_clip" and low != high:
-        raise ValueError(f"ppo_clip has one clip range; clip_ratio_low {low:g} and clip_ratio_high {high:g} differ")
+        raise ValueError(f"ppo_clip needs equal clip_ratio_low and clip_ratio_high, not {low:g} and {high:g}")
     return low, high
 
 
@@ -93,7 +92,7 @@ def _loss(name: str, reduction: ours.Reduction) -> Callable[..., tuple[Tensor, d
         else:
             losses = ours.ppo_clip(log_prob, old_log_prob, advantages, low, high)
             ratio = ours.log_ratio(log_prob, old_log_prob).exp()
-        if rollout_is_weights is not None:  # verl's correction for a rollout engine that computes differently
+        if rollout_is_weights is not None:  # verl's correction for differences between rollout engine and trainer
             losses = losses * rollout_is_weights
         parts = config.global_batch_info
         scope = ours.Whole(parts["batch_num_tokens"], parts["global_batch_size"], parts["dp_size"])
@@ -111,11 +110,11 @@ _SCORES: ContextVar[Tensor | None] = ContextVar("scores", default=None)
 
 
 def hand_over_scores(ray_trainer: ModuleType) -> None:
-    """Let our estimators see the scores without KL, and none of them a completion without a verdict.
+    """Give our estimators the scores without KL, and mask completions that could not be graded for all estimators.
 
-    verl gives an estimator `token_level_rewards`, from which a KL penalty has already been taken. The course scales
-    the scores by group and takes KL afterwards, which cannot be told from the sum. So the function that calls the
-    estimators is wrapped to keep the scores of its batch where ours can read them.
+    verl passes estimators `token_level_rewards`, from which the KL penalty is already subtracted. The course scales the
+    scores by group and subtracts KL afterwards, which needs the two separately. So the function that calls the
+    estimators is wrapped to store the scores of its batch in a context variable.
     """
 
     @wrapt.patch_function_wrapper(ray_trainer, "compute_advantage")
@@ -131,13 +130,13 @@ def hand_over_scores(ray_trainer: ModuleType) -> None:
 
 
 def _decided(of_samples: Mapping[str, Any], count: int) -> Tensor:
-    """(B,) whether the reward gave a verdict. Raises RuntimeError where no sample has one."""
+    """(B,) whether a completion was graded. Raises RuntimeError if none was."""
     failed = torch.zeros(count, dtype=torch.bool)
-    for name in ("is_error", "is_timeout"):  # of rewards.serving.verl; another reward function has none
+    for name in ("is_error", "is_timeout"):  # from rewards.serving.verl; other reward functions have none
         if name in of_samples:
             failed |= torch.tensor([bool(flag) for flag in of_samples[name]])
     if failed.all():
-        raise RuntimeError("the reward decided none of this step's completions: see outcome/error and outcome/timeout")
+        raise RuntimeError("none of this step's completions could be graded: see outcome/error and outcome/timeout")
     return ~failed
 
 
@@ -147,9 +146,7 @@ def _estimator(scaling: ours.Scaling, over_batch: bool) -> Callable[..., tuple[T
     ) -> tuple[Tensor, Tensor]:
         per_token = _SCORES.get()
         if per_token is None:
-            raise RuntimeError(
-                "the scores were not handed over: verl called the estimator in a way that we do not know"
-            )
+            raise RuntimeError("no scores: verl called the estimator outside of compute_advantage")
         mask = response_mask.to(per_token.dtype)
         scores = ours.finite("the batch's scores", per_token.sum(-1))
         scores, counted = _truncation(scores, mask, config)
@@ -170,4 +167,4 @@ def _truncation(scores: Tensor, mask: Tensor, config: Any) -> tuple[Tensor, Tens
         return scores, ~cut
     if policy == "penalise":
         return scores + float(config.truncated_penalty) * cut.to(scores.dtype), None
-    raise ValueError(f"algorithm.truncated is {policy!r}; it may be keep, mask or penalise")
+    raise ValueError(f"algorithm.truncated must be keep, mask or penalise, not {policy!r}")

@@ -1,6 +1,6 @@
-"""Rollouts that end at a text, `rollout.custom: {stop: ["</response>"]}`: verl's sampling parameters have no stop.
+"""Stop strings for rollouts, `rollout.custom: {stop: ["</response>"]}`, which verl's sampling parameters lack.
 
-Nothing behind the text is sampled, so nothing behind it is trained on. It stays in the completion, for the reward.
+Sampling ends after the stop string, which is kept in the completion for the reward.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import wrapt
 
 
 def install(single_turn: ModuleType) -> None:
-    """Add the stop texts of the config to the sampling parameters that verl's agent loop passes on."""
+    """Add the config's stop strings to the sampling parameters of verl's agent loop."""
 
     @wrapt.patch_function_wrapper(single_turn, "SingleTurnAgentLoop.run")
     def with_stop(run: Any, loop: Any, args: tuple[dict[str, Any]], kwargs: dict[str, Any]) -> Any:

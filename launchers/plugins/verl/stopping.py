@@ -1,10 +1,11 @@
-"""Ends a training in verl early, as stop.json in the training's folder says or because its job is about to end
-(launchers/plugins/stop_asked.py), notes one that learned nothing, and says in planned.json how many steps there are.
+"""Early stopping in verl, by the rules of stop.json or because the job is about to end
+(launchers/plugins/stop_asked.py). Also writes the number of steps to planned.json, and a note to notes.json if no
+group's rewards ever differed.
 
 stop.json: patience, min_gain, collapse, idle (launchers/recipe/schema.py, Stop) and the benchmarks' metric; without it
-only the note is taken. The validation score is the mean over the benchmarks of val-core/<benchmark>/acc/mean@<n> as
-verl logs it, or of reward/mean@<n> where a benchmark's reward is no accuracy, in the metric's unit (of percent in
-points). What a decision needs stands in validations.json, for a resumed run:
+only the job's end stops the training. The validation score is the mean over the benchmarks of
+val-core/<benchmark>/acc/mean@<n>, or of reward/mean@<n> if the reward is not an accuracy, in the metric's unit
+(percentage points for percent). The state for resumed runs is in validations.json:
 {"validations": {step: score}, "zero_variance": {step: share}}.
 """
 
@@ -25,16 +26,16 @@ from launchers.plugins.stop_asked import stop_asked
 from launchers.plugins.verl.measures import scores_of, zero_variance
 from launchers.render import write
 
-FOLDER = "POSTTRAIN_TRAINING"  # the variable that names the training's folder
+FOLDER = "POSTTRAIN_TRAINING"  # environment variable with the training's folder
 SCORE = re.compile(r"val-core/.+/(?:acc|reward)/mean@\d+")
 ACCURACY = {"name": "accuracy", "unit": "%", "higher_is_better": True}
-NOT_BY_GROUP = ("gae", "adv_none")  # estimators for which a group of equal scores still says something
+NOT_BY_GROUP = ("gae", "adv_none")  # estimators for which this note is not written
 NOTHING = "learned nothing: "
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """why: a sentence for people. best_step: the best validated step, where validations ended the training."""
+    """why: a sentence for the user. best_step: the best validated step, if validations ended the training."""
 
     why: str
     best_step: int | None = None
@@ -42,11 +43,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Rules:
-    """When to stop; None: never for that reason. patience and idle count validations and steps, the others are in the
-    metric's unit, of percent in points.
+    """Stopping rules; None disables a rule. min_gain and collapse are in the metric's unit (percentage points for
+    percent).
 
-    patience: validations in a row that are not min_gain better than the best before them. collapse: how much worse the
-    last validation may be than the best. idle: steps in a row in which no group's scores differ.
+    patience: consecutive validations without a gain of min_gain over the best earlier one. collapse: how much worse
+    than the best the last validation may be. idle: consecutive steps in which no group's scores differ.
     """
 
     patience: int | None = None
@@ -57,11 +58,11 @@ class Rules:
 
     @property
     def scale(self) -> int:
-        """Of verl's scores: an accuracy is a share there."""
+        """Factor from verl's scores, where accuracies are fractions, to the metric's unit."""
         return 100 if self.metric["unit"] == "%" else 1
 
     def verdict(self, validations: Mapping[int, float], zero_variance: Mapping[int, float]) -> Verdict | None:
-        """validations: scores by step. zero_variance: share of groups whose scores are equal, by step."""
+        """validations: scores by step. zero_variance: fraction of groups with equal scores, by step."""
         return self._of_validations(sorted(validations.items())) or self._of_groups(sorted(zero_variance.items()))
 
     def _of_validations(self, validations: list[tuple[int, float]]) -> Verdict | None:
@@ -105,50 +106,50 @@ class Rules:
 
 
 class Stopping:
-    """What one training has seen so far, and whether it is to end."""
+    """The state of one training's early stopping."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._rules = Rules(**read(folder / "stop.json"))
         self._validations: dict[int, float] = {}
         self._zero_variance: dict[int, float] = {}
-        self._share: float | None = None  # of the step that is being done
+        self._share: float | None = None  # of the current step
         self._saved: int | None = None
         self.stopped = False
 
     def start(self) -> None:
-        """Forget that an earlier attempt ended: this one may have other rules."""
+        """Discard an earlier attempt's stop: this attempt may have other rules."""
         self.stopped = False
         (self._folder / "stopped.json").unlink(missing_ok=True)
 
     def planned(self, trainer: Any) -> None:
-        """Tell the launcher the steps, which verl counts once it has left out the prompts that are too long."""
+        """Write the number of steps, which verl knows after dropping prompts that are too long."""
         steps = {"steps": trainer.total_training_steps, "steps_per_pass": len(trainer.train_dataloader)}
         _write(self._folder / "planned.json", steps)
 
     def resumed(self, step: int) -> None:
-        """Take up what earlier attempts saw up to `step` (0: from the beginning), and drop what came after it."""
+        """Load the state of earlier attempts up to `step`."""
         kept = read(self._folder / "validations.json")
         self._validations = _until(step, kept.get("validations", {}))
         self._zero_variance = _until(step, kept.get("zero_variance", {}))
 
     def validated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Note a validation; one without benchmarks says nothing."""
+        """Record a validation, if it has benchmark scores."""
         scores = [self._rules.scale * value for key, value in metrics.items() if SCORE.fullmatch(key)]
         if scores:
             self._validations[step] = sum(scores) / len(scores)
             self._keep()
 
     def scored(self, share: float | None) -> None:
-        """The running step's share of groups without variance."""
+        """Set the current step's fraction of groups without variance."""
         self._share = share
 
     def saved(self, step: int) -> None:
-        """verl has saved this step."""
+        """Record that verl has saved this step."""
         self._saved = step
 
     def step_ended(self, trainer: Any) -> None:
-        """Decide. The step's update, checkpoint and validation, where there are any, are done."""
+        """Decide whether to stop. The step's update, checkpoint and validation, if any, are done."""
         step = trainer.global_steps
         if self._share is not None:
             self._zero_variance[step] = self._share
@@ -157,17 +158,17 @@ class Stopping:
         if step >= trainer.total_training_steps or not (verdict or stop_asked()):
             return
         if self._saved != step:
-            trainer.checkpoint_manager.sleep_replicas()  # as when verl saves: the rollouts' memory is free
+            trainer.checkpoint_manager.sleep_replicas()  # as before verl's own saves: frees the rollout engine's memory
             trainer._save_checkpoint()
         if verdict:
             best = {} if verdict.best_step is None else {"best_step": verdict.best_step}
             _write(self._folder / "stopped.json", {"step": step, "why": verdict.why, **best})
         else:
-            print(f"stopped as asked, with a checkpoint of step {step}", flush=True)
+            print(f"stopped on request, with a checkpoint at step {step}", flush=True)
         self.stopped = True
 
     def ended(self, by_group: bool) -> None:
-        """The training is over. by_group: its advantages compare the completions of a prompt."""
+        """Write notes at the end of the training. by_group: advantages are relative to the group."""
         path = self._folder / "notes.json"
         before = read(path) or []
         notes = [note for note in before if not note.startswith(NOTHING)]
@@ -185,14 +186,14 @@ class Stopping:
 
 
 class Batches(wrapt.ObjectProxy):
-    """verl's data loader, which has no more batches once the training is to stop. All else is the loader's own."""
+    """A wrapper of verl's data loader that yields no more batches once the training should stop."""
 
     def __init__(self, loader: Any, stopping: Stopping) -> None:
         super().__init__(loader)
         self._self_stopping = stopping
 
     def __iter__(self) -> Iterator[Any]:
-        if self._self_stopping.stopped:  # verl goes through its remaining epochs
+        if self._self_stopping.stopped:  # verl still iterates over its remaining epochs
             return
         for batch in self.__wrapped__:
             yield batch
@@ -201,7 +202,7 @@ class Batches(wrapt.ObjectProxy):
 
 
 def install(ray_trainer: ModuleType) -> None:
-    """Watch verl's trainer: what it scores, validates, saves and resumes from, and where each of its steps ends."""
+    """Hook into verl's trainer after scoring, validation, saving, resuming and each step."""
     stopping, trainer = Stopping(Path(os.environ[FOLDER])), ray_trainer.RayPPOTrainer
 
     @wrapt.patch_function_wrapper(ray_trainer, "compute_advantage")
@@ -220,12 +221,12 @@ def install(ray_trainer: ModuleType) -> None:
     _after(trainer, "_load_checkpoint", lambda self, _: stopping.resumed(self.global_steps))
     _after(trainer, "_validate", lambda self, metrics: stopping.validated(self.global_steps, metrics))
     _after(trainer, "_save_checkpoint", lambda self, _: stopping.saved(self.global_steps))
-    # the one method that verl calls once in every step when all of it is done, profiling or not
+    # the only method that verl calls exactly once at the end of every step, with or without profiling
     _after(trainer, "_stop_profiling", lambda self, _: stopping.step_ended(self))
 
 
 def _after(cls: type, name: str, action: Callable[[Any, Any], None]) -> None:
-    """Call action(self, result) each time the method has returned."""
+    """Call action(self, result) after each call of the method."""
 
     @wrapt.patch_function_wrapper(cls, name)
     def with_action(method: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -239,7 +240,7 @@ def _until(step: int, entries: Mapping[str, float]) -> dict[int, float]:
 
 
 def read(path: Path) -> Any:
-    """The content of a JSON file, {} where there is none or it is half-written."""
+    """The content of a JSON file; {} if it is missing or incomplete."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):

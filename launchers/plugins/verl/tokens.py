@@ -1,8 +1,8 @@
-"""The prompts that verl rolls out from, by its own data set and tokenizer, in its own environment.
+"""Inspects rollout prompts as tokenised by verl's data set and tokenizer, in its environment.
 
     <verl python> -m launchers.plugins.verl.tokens FOLDER
 
-FOLDER holds verl.yaml and inspect.json; tokens.json is written beside them. Exit status 2 with a line per fault.
+Reads verl.yaml and inspect.json in FOLDER, and writes tokens.json. Exit status 2 with one line per fault.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from launchers.plugins import own_template
 
 
 def inspected(folder: Path, config: DictConfig) -> list[str]:
-    """Write tokens.json; returns the faults. Completions are sampled: only prompts are known before a training."""
+    """Write tokens.json; returns the faults. Only prompts are known before training."""
     from verl.utils import hf_tokenizer
     from verl.utils.dataset.rl_dataset import RLHFDataset
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(argv[0]).resolve()
     config = check.compose(folder)
     train.pin_models(folder, config)
-    return tokens.tell(inspected(folder, config))
+    return tokens.print_faults(inspected(folder, config))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""One online RL training in verl's environment: check the config, train in verl's own trainer, merge the checkpoint.
+"""Runs an online RL training in verl's environment: checks the config, trains with verl, merges the checkpoint.
 
     python -m launchers.plugins.verl.train FOLDER
 
-FOLDER holds what launchers/backends/verl.py renders. The same command goes on after a kill, from the last whole
-checkpoint; once verl has done its last step only the merge is left, and then nothing.
+FOLDER contains the files rendered by launchers/backends/verl.py. The same command resumes from the last complete
+checkpoint; after verl's last step it only merges, and after merging it does nothing.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.core.guard import descendants
-from launchers.checks.tokens import tell
+from launchers.checks.tokens import print_faults
 from launchers.plugins import trackers
 from launchers.plugins.verl.stopping import FOLDER, read
 from launchers.run.judge import JUDGED
 
-RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; the folder below it is made by mkdtemp
+RAY_ROOT = Path("/tmp")  # noqa: S108  # Ray's sockets need short paths; mkdtemp creates the folder in it
 HANDED_ON = ("RUN", "VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "WANDB_DIR", "TRACKIO_DIR")
 ENDING_S = 10
 GRACE_S = 60.0
-ENGINE = b"VLLM::EngineCore"  # the title of its process
+ENGINE = b"VLLM::EngineCore"  # process title of vLLM's engine
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status 2 for a config that cannot work, with a line for each fault."""
+    """Exit status 2 for an invalid config, with one line per fault."""
     folder = Path(argv[0]).resolve()
     os.environ[FOLDER] = str(folder)
     if os.environ.get("VERL_PLATFORM") == "cpu":
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # an empty list contradicts the GPUs that Ray only counts
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # an empty list contradicts Ray's logical GPUs (num_gpus)
     _clean(folder)
     if (folder / "merged" / "done.json").exists():
         return 0
@@ -49,30 +49,30 @@ def main(argv: Sequence[str]) -> int:
         try:
             config = check.compose(folder)
         except check.CannotCompose as problem:
-            return tell([str(problem)])
+            return print_faults([str(problem)])
         pin_models(folder, config)
         if problems := check.faults(config):
-            return tell(check.explain(problems, read(folder / "origins.json")))
+            return print_faults(check.explain(problems, read(folder / "origins.json")))
         if faults := tokens.inspected(folder, config):
-            return tell(faults)
+            return print_faults(faults)
         (folder / JUDGED).unlink(missing_ok=True)
         _train(folder, config)
         if not _ended(folder):
-            return 0  # asked to stop: a later start goes on from its checkpoint
+            return 0  # stopped on request: the next start resumes from the checkpoint
     if (folder / "judge.json").exists() and not (folder / JUDGED).exists():
-        return 0  # launchers.run.judge chooses the checkpoint
+        return 0  # launchers.run.judge selects the checkpoint
     _merge(folder)
     return 0
 
 
 def pin_models(folder: Path, config: Any) -> None:
-    """Take models from the Hub at their revisions: verl's own download takes whatever is newest."""
+    """Download Hub models at their revisions: verl itself would download the newest."""
     if not (file := folder / "models.json").exists():
         return
     from huggingface_hub import constants, snapshot_download
     from omegaconf import OmegaConf
 
-    offline = constants.HF_HUB_OFFLINE  # a compute node without network takes what has been downloaded
+    offline = constants.HF_HUB_OFFLINE  # use the cache on a compute node without a network
     for pinned in json.loads(file.read_text()):
         path = snapshot_download(pinned["model"], revision=pinned["revision"], local_files_only=offline)
         for key in pinned["keys"]:
@@ -80,7 +80,7 @@ def pin_models(folder: Path, config: Any) -> None:
 
 
 def _ended(folder: Path) -> bool:
-    """Whether verl has saved its last step: resuming from there would do one more."""
+    """Whether verl has saved its last step; resuming from it would do another step."""
     last = _last_step(folder)
     planned, stopped = read(folder / "planned.json"), read(folder / "stopped.json")
     return last > 0 and (last >= planned.get("steps", last + 1) or last >= stopped.get("step", last + 1))
@@ -95,9 +95,9 @@ def _train(folder: Path, config: Any) -> None:
     attempt = os.environ.get("ATTEMPT") or f"{datetime.datetime.now():%Y%m%dT%H%M%S}"
     metrics = folder / "metrics" / f"{attempt}.jsonl"
     metrics.parent.mkdir(exist_ok=True)
-    os.environ["VERL_FILE_LOGGER_PATH"] = str(metrics)  # verl truncates it: one for each attempt
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(metrics)  # verl truncates it, hence one file per attempt
     trackers.prepare(folder)
-    joins = "RAY_ADDRESS" in os.environ  # a cluster on several nodes, which has not inherited this environment
+    joins = "RAY_ADDRESS" in os.environ  # an existing multi-node cluster, which does not inherit this environment
     with contextlib.nullcontext() if joins else _ray_folder(folder) as temporary:
         with open_dict(config):
             if joins:
@@ -118,10 +118,10 @@ def _train(folder: Path, config: Any) -> None:
 
 @contextlib.contextmanager
 def engines_watched(grace_s: float = GRACE_S, every_s: float = 2.0) -> Iterator[None]:
-    """End this process when a vLLM engine below it has died and verl has not noticed within `grace_s` seconds.
+    """Exit if a vLLM engine below this process has died and verl has not reacted within `grace_s` seconds.
 
-    verl raises when it asks a dead engine for completions. One that dies while it is being sent new weights is waited
-    for without end, by the worker that sends them.
+    verl raises an error if it requests completions from a dead engine. If an engine dies during a weight update, the
+    sending worker waits forever.
     """
     over = threading.Event()
 
@@ -130,8 +130,8 @@ def engines_watched(grace_s: float = GRACE_S, every_s: float = 2.0) -> Iterator[
         while not over.wait(every_s):
             alive = {pid for pid in descendants(os.getpid()) if _is_engine(pid)}
             if seen - alive and not over.wait(grace_s):
-                print("error: a vLLM engine has died, and verl waits for it", flush=True)
-                os._exit(1)  # the trainer never returns; what runs below is ended by the guard above us
+                print("error: a vLLM engine has died, and verl is waiting for it", flush=True)
+                os._exit(1)  # the trainer would never return; the guard ends the child processes
             seen |= alive
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -147,12 +147,13 @@ def _is_engine(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(ENGINE)
     except OSError:
-        return False  # it has just ended
+        return False  # the process has just ended
 
 
 @contextlib.contextmanager
 def _ray_folder(folder: Path) -> Iterator[Path]:
-    """A folder for Ray's sockets and logs that is gone afterwards; noted, so that after a kill the next start can."""
+    """A temporary folder for Ray's sockets and logs; recorded in ray.json, so that the next start can remove it after a
+    kill."""
     made = Path(tempfile.mkdtemp(prefix="ray-", dir=RAY_ROOT))
     (folder / "ray.json").write_text(json.dumps({"folder": str(made)}))
     try:
@@ -160,7 +161,7 @@ def _ray_folder(folder: Path) -> Iterator[Path]:
     finally:
         ended = time.monotonic() + ENDING_S
         while descendants(os.getpid()) and time.monotonic() < ended:
-            time.sleep(0.1)  # Ray's agents write into the folder until they are gone
+            time.sleep(0.1)  # Ray's agents write to the folder until they exit
         _clean(folder)
 
 
@@ -172,7 +173,8 @@ def _clean(folder: Path) -> None:
 
 
 def _merge(folder: Path) -> None:
-    """A checkpoint as a Hugging Face folder: the second judge's choice, after a collapse the best, else the last."""
+    """Convert a checkpoint to a Hugging Face folder: the second judge's choice, else after a collapse the best, else
+    the last."""
     from verl.model_merger.base_model_merger import ModelMergerConfig
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 
@@ -202,7 +204,7 @@ def _merge(folder: Path) -> None:
 
 
 def _note_adapters(folder: Path, actor: Path) -> None:
-    """Rank and alpha, which the online trainer does not save: without them the merger takes alpha as 0."""
+    """Write LoRA rank and alpha, which verl's trainer does not save; without them its merger uses alpha 0."""
     from omegaconf import OmegaConf
 
     model = OmegaConf.load(folder / "verl.yaml").actor_rollout_ref.model
@@ -212,7 +214,7 @@ def _note_adapters(folder: Path, actor: Path) -> None:
 
 
 def _merge_adapters(folder: Path) -> None:
-    """verl's merger leaves the base model and its adapters apart: the trained model is both."""
+    """Merge adapters into the base model, which verl's merger keeps separate."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

@@ -1,5 +1,5 @@
-"""The report's part on data: the funnel of a pipeline's steps, what was left out and why, mixtures, labels and cost;
-how samples of the questions spread; and the first rows as the trainer saw them."""
+"""The report's data section: rows per pipeline step, dropped rows by reason, mixtures, labels and cost; distributions
+of scores and pairs; the first training rows as tokens."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from launchers.report import plots
 from launchers.report.format import count
 from launchers.report.results import Json, Results, without_number
 
-COUNTS_SHOWN = ("label", "difficulty", "rewrite", "length_pairs")  # steps whose counts are worth a line
-COUNTED = ("answers", "prompt_tokens", "completion_tokens")  # of a manifest's cost
+COUNTS_SHOWN = ("label", "difficulty", "rewrite", "length_pairs")  # kinds of steps whose counts are shown
+COUNTED = ("answers", "prompt_tokens", "completion_tokens")  # keys of a manifest's cost
 PARTS = ("samples", "pool", "choice", "pairs")
 PANELS = {
-    "pass_rates": ("Pass rate", "questions", "share of samples that are right"),
-    "spreads": ("Spread", "questions", "highest less lowest score"),
+    "pass_rates": ("Pass rate", "questions", "fraction of correct samples"),
+    "spreads": ("Spread", "questions", "highest minus lowest score"),
     "scores": ("Scores", "samples", "score"),
-    "chosen": ("Scores of the chosen", "prompts", "score by which they were chosen"),
-    "margins": ("Margin", "pairs", "chosen less rejected score"),
-    "longer": ("Length", "pairs", "characters by which the chosen one is longer"),
+    "chosen": ("Scores of selected prompts", "prompts", "score used for selection"),
+    "margins": ("Margin", "pairs", "chosen minus rejected score"),
+    "longer": ("Length", "pairs", "chosen minus rejected length, characters"),
 }
 
 
 def funnel(steps: Sequence[Json]) -> list[Json]:
-    """A line per step; widths are percent of the pipeline's widest step."""
+    """One line per step; widths are percent of the largest step's rows."""
     widest = max(max(m.get("rows_in") or 0, m.get("rows_out") or 0) for m in steps) or 1
     return [_line(manifest, widest) for manifest in steps]
 
@@ -51,7 +51,7 @@ def _line(manifest: Json, widest: int) -> Json:
 
 
 def flagged_pair(example: Json) -> Json:
-    """Of a drop of `decontaminate`: the row and the benchmark's question that it repeats, to stand side by side."""
+    """For a row dropped by `decontaminate`: the row and the benchmark question that it matches."""
     how, row, question = [*(example.get("detail") or "").split("\n"), "", "", ""][:3]
     name, _, share = how.partition(": ")
     return {
@@ -66,7 +66,7 @@ def _example(example: Json) -> str:
 
 
 def _summary(manifest: Json) -> list[str]:
-    """What a step says of its rows in numbers: who labelled or rewrote them, and what that cost."""
+    """A step's counts and cost as text."""
     counts, cost = manifest.get("counts") or {}, manifest.get("cost") or {}
     parts = [", ".join(f"{count(n)} {what}" for what, n in Counter(counts).most_common())]
     paid = [f"{cost['usd']:,.2f} dollars"] if "usd" in cost else []
@@ -75,9 +75,9 @@ def _summary(manifest: Json) -> list[str]:
 
 
 def difficulty(steps: Sequence[Json]) -> str:
-    """Whose judgement the difficulty of a pipeline's samples is, and how many of a model's labels could not be read.
+    """How the difficulty of a pipeline's samples was determined, and how many of a model's labels were unreadable.
 
-    Empty where nothing measured it: the labels' own counts then say all.
+    Empty if no step `difficulty` ran: the labels' counts are then sufficient.
     """
     measured, labelled = (
         sum((Counter(step.get("counts") or {}) for step in steps if step.get("kind") == kind), Counter[str]())
@@ -85,14 +85,14 @@ def difficulty(steps: Sequence[Json]) -> str:
     )
     if not measured:
         return ""
-    asked = labelled.total()
-    unread = f" ({count(labelled['unlabelled'])} of {count(asked)} labels could not be read)" if asked else ""
+    total = labelled.total()
+    unread = f" ({count(labelled['unlabelled'])} of {count(total)} labels could not be read)" if total else ""
     rates, labels = count(measured["by pass rate"]), count(measured["by label"])
     return f"Difficulty: {rates} samples by their question's pass rate, {labels} by a model's label{unread}."
 
 
 def mixture(manifest: Json) -> list[Json]:
-    """Of a step `mix`: for each category and source the rows, their share, and how many were asked for ("" for all)."""
+    """For a step `mix`: rows, share and requested rows ("" for all) of each category and source."""
     if manifest.get("kind") != "mix":
         return []
     counts: dict[str, Counter[str]] = {}
@@ -117,7 +117,7 @@ def _share(category: str, source: str, asked: int | None, got: int, total: int) 
 
 
 def spreads(run: Results) -> list[Json]:
-    """How often sampled questions are solved and which pairs came of them: of each pipeline its facts and panels."""
+    """For each pipeline, statistics and histograms of samples and pairs."""
     parsed = {without_number(Path(path).stem): run.object(path) for path in run.paths("spreads/*.json")}
     files = {name: spread for name, spread in parsed.items() if spread}
     return [
@@ -136,7 +136,7 @@ def spreads(run: Results) -> list[Json]:
 
 
 def tokens(run: Results) -> list[Json]:
-    """What is trained on: of each training its name and its tokens.json, with counts and the first rows."""
+    """For each training its name and its tokens.json, with counts and the first rows."""
     return [
         {"name": name or "the recipe", "inspected": inspected}
         for name, inspected in _inspected(run).items()
@@ -145,9 +145,9 @@ def tokens(run: Results) -> list[Json]:
 
 
 def notes(run: Results) -> list[str]:
-    """What is to be known of the rows, such as a system prompt that evaluation asks without."""
-    found = ((name, note) for name, inspected in _inspected(run).items() for note in inspected.get("notes", []))
-    return [f"{name}: {note}" if name else note for name, note in found]
+    """Warnings about the training rows, such as a system prompt that evaluation does not use."""
+    named = ((name, note) for name, inspected in _inspected(run).items() for note in inspected.get("notes", []))
+    return [f"{name}: {note}" if name else note for name, note in named]
 
 
 def _inspected(run: Results) -> dict[str, Json]:

@@ -1,7 +1,7 @@
-"""The report's part on online RL: curves as small multiples, what was optimised, outcomes, where a step's time goes.
+"""The report's section on online RL: curves as small multiples, outcomes, and the time of a step by part.
 
-All of it is drawn from `Results.online` (report/curves.py) and the resolved recipe. Nothing is made up for what a
-run did not log: that panel or line is left out.
+Everything comes from `Results.online` (report/curves.py) and the resolved recipe. Panels and lines without logged
+values are omitted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from launchers.report.results import Json, Results, label
 from launchers.report.sections import rollouts
 from launchers.report.sections.training import arrow, ends
 
-LINE, DASHES = "━", "┅"  # as the legend shows a curve
+LINE, DASHES = "━", "┅"  # glyphs of curves in legends
 TONES = ("after", "c1", "c2", "c3", "c4", "before")
 
-FEW_EFFECTIVE = 0.5  # share of the completions below which the report warns
+FEW_EFFECTIVE = 0.5  # effective sample size, as a fraction of the completions, below which the report warns
 PARTS_OF_A_STEP = (  # name, tone, the trainer's timers
     ("rollout", "after", ("gen",)),
     ("reward", "c3", ("reward",)),
@@ -35,7 +35,8 @@ PARTS_OF_A_STEP = (  # name, tone, the trainer's timers
 
 @dataclass(frozen=True)
 class Panel:
-    """One of the small multiples. zero: its y axis shows 0, and all zeros are not drawn. keys: it has a legend."""
+    """One of the small multiples. zero: its y axis includes 0, and it is omitted if all values are 0. keys: it has a
+    legend."""
 
     title: str
     unit: str
@@ -45,7 +46,7 @@ class Panel:
 
 
 def section(run: Results) -> Json | None:
-    """What the template shows of online RL; None when there is no log of any."""
+    """The template's values for online RL; None without a log."""
     if not run.online:
         return None
     own = run.online.get("train")
@@ -62,7 +63,7 @@ def section(run: Results) -> Json | None:
 
 
 def notes(run: Results) -> list[str]:
-    """Sentences for the top of the page: trainings that ended early or learned nothing."""
+    """Sentences for the top of the page, such as early stops and rollout/trainer mismatch."""
     lines = []
     for name, training in run.online.items():
         whose = "Training" if name == "train" else f"Training of the control {name}"
@@ -73,15 +74,15 @@ def notes(run: Results) -> list[str]:
         sizes = [size for _, size in training.first_of("sampler/effective_sample_size")]
         if sizes and statistics.median(sizes) < FEW_EFFECTIVE:
             lines.append(
-                f"{whose}: sampler and trainer disagree; the effective sample size is "
-                f"{100 * statistics.median(sizes):.0f} % in the median of the steps. Set algorithm.correction: token, "
-                "or let both compute in one precision."
+                f"{whose}: log-probabilities of rollout engine and trainer differ; the median effective sample size is "
+                f"{100 * statistics.median(sizes):.0f} %. Set algorithm.correction: token, or use the same precision "
+                "for both."
             )
     return lines
 
 
 def _from_to(training: Training) -> str:
-    """First and last tenth of a training, in a line."""
+    """Means over the first and the last tenth of a training, as text."""
     parts = [f"{count(training.last)} steps"]
     if rewards := training.first_of("critic/score/mean", "critic/rewards/mean"):
         parts.append(arrow("reward", ends(rewards, 10), 2))
@@ -93,7 +94,7 @@ def _from_to(training: Training) -> str:
 
 
 def panels(run: Results) -> tuple[list[Json], list[str]]:
-    """Small multiples that share their x axis, and the titles of those that are 0 in every step and not drawn."""
+    """Small multiples with a shared x axis, and the titles of panels omitted because they are 0 in every step."""
     drawn: list[Json] = []
     flat: list[str] = []
     resumed = run.online.get("train", Training()).resumed
@@ -113,18 +114,18 @@ def panels(run: Results) -> tuple[list[Json], list[str]]:
 
 
 def _dots(run: Results, curves: Mapping[str, Sequence[Point]], scale: float = 1) -> list[Series]:
-    """Curves of a few values, by training."""
+    """Curves with few points, drawn as dots, by training."""
     return [Series(label(name), run.look(name), points, scale) for name, points in curves.items()]
 
 
 def _steps(run: Results, *metrics: str, scale: float = 1) -> list[Series]:
-    """Of each training the first of these metrics that it logged in every step."""
+    """For each training the curve of the first of these metrics that it logged."""
     lines = _dots(run, {name: training.first_of(*metrics) for name, training in run.online.items()}, scale)
     return [replace(line, look=Look(line.look.tone, "", LINE)) for line in lines]
 
 
 def _validated(run: Results) -> Iterator[Panel]:
-    """Training accuracy and each benchmark's validations: together in one panel, or with controls in one each."""
+    """Training accuracy and validations, in one panel, or with controls in one panel per benchmark."""
     training = _steps(run, "accuracy/train", scale=100)
     if list(run.online) == ["train"]:
         curves = run.online["train"].validations().items()
@@ -141,19 +142,19 @@ def _validated(run: Results) -> Iterator[Panel]:
 
 
 def _validations(run: Results, measure: Measure, scale: float = 1) -> Iterator[tuple[str, list[Series]]]:
-    """Benchmarks, each with a line of each training."""
+    """For each benchmark one line per training."""
     of = {name: training.validations(measure) for name, training in run.online.items()}
     for task in dict.fromkeys(task for curves in of.values() for task in curves):
         yield task, _dots(run, {name: curves.get(task, []) for name, curves in of.items()}, scale)
 
 
 def _rewarded(run: Results) -> Iterator[Panel]:
-    """What is optimised, the distance that it costs, and what becomes of the completions."""
+    """Panels of the reward, KL, entropy and the completions."""
     algorithm, reward = run.recipe.get("algorithm") or {}, run.recipe.get("reward") or {}
     own = run.online.get("train", Training())
     unit = ", ".join(filter(None, (reward.get("name"), "mean of a step's completions")))
     yield Panel("Reward", unit, _steps(run, "critic/score/mean", "critic/rewards/mean"))
-    summed = algorithm.get("loss") == "dr_grpo"  # then means over tokens are sums over a constant
+    summed = algorithm.get("loss") == "dr_grpo"  # its token "means" are sums divided by a constant
     per_token = "nats, summed as in the loss" if summed else "nats per token"
     unit = "nats per token" if algorithm.get("kl") == "reward" else per_token
     yield Panel("KL to the initial model", unit, _steps(run, "actor/kl_loss", "actor/reward_kl_penalty"), zero=True)
@@ -172,12 +173,12 @@ def _rewarded(run: Results) -> Iterator[Panel]:
 
 
 def _optimised(run: Results) -> Iterator[Panel]:
-    """How well the updates go."""
+    """Panels of the optimisation."""
     norm = (run.recipe.get("train") or {}).get("max_grad_norm")
     for title, unit, metric, scale, zero in (
         ("Groups without variance", "% of groups, all scores equal", "groups/zero_variance", 100, True),
         (
-            "Sampler against trainer",
+            "Rollout engine vs. trainer",
             "mean difference of log-probabilities, nats",
             "sampler/log_prob_difference",
             1,
@@ -185,22 +186,22 @@ def _optimised(run: Results) -> Iterator[Panel]:
         ),
         ("Effective sample size", "% of completions", "sampler/effective_sample_size", 100, False),
         ("Gradient norm", f"before clipping at {norm:g}" if norm else "", "actor/grad_norm", 1, True),
-        ("Clipped tokens", "% whose ratio left its bounds", "actor/pg_clipfrac", 100, True),
-        ("Critic's loss", "", "critic/vf_loss", 1, True),
+        ("Clipped tokens", "% with a clipped ratio", "actor/pg_clipfrac", 100, True),
+        ("Critic loss", "", "critic/vf_loss", 1, True),
     ):
         yield Panel(title, unit, _steps(run, metric, scale=scale), zero)
-    yield Panel("Parts of the reward", "mean of a step's completions", reward_parts(run), keys=True)
+    yield Panel("Reward components", "mean of a step's completions", reward_parts(run), keys=True)
 
 
 def _tone(i: int, marker: str, glyph: str, first: int = 0) -> Look:
-    """The i-th of many looks: a colour each, and dashes when they begin again."""
+    """The i-th look: cycling through colours, dashed after the first cycle."""
     tones = TONES[first:]
     dashed = i >= len(tones)
     return Look(tones[i % len(tones)], marker, DASHES if dashed and not marker else glyph, dashed=dashed)
 
 
 def lengths(run: Results) -> list[Series]:
-    """Mean tokens: of this run, which comes first, also of right and of wrong completions."""
+    """Mean tokens per completion; for this run, which comes first, also of correct and of wrong completions."""
     means, own = _steps(run, "response_length/mean"), run.online.get("train")
     if own is None:
         return means
@@ -210,19 +211,19 @@ def lengths(run: Results) -> list[Series]:
 
 
 def reward_parts(run: Results) -> list[Series]:
-    """This run's parts of a combined reward, with their weights."""
-    asked = ((run.recipe.get("reward") or {}).get("params") or {}).get("parts") or []
-    weights = {p.get("name") or p.get("reward"): p.get("weight", 1) for p in asked if isinstance(p, dict)}
+    """This run's components of a combined reward, with their weights."""
+    given = ((run.recipe.get("reward") or {}).get("params") or {}).get("parts") or []
+    weights = {p.get("name") or p.get("reward"): p.get("weight", 1) for p in given if isinstance(p, dict)}
     parts = []
     for i, (part, points) in enumerate(run.online.get("train", Training()).below("reward/part/").items()):
         weight = weights.get(part)
-        name = part if weight is None else f"{part} × {weight:g}" if weight else f"{part}, only watched"
+        name = part if weight is None else f"{part} × {weight:g}" if weight else f"{part}, weight 0"
         parts.append(Series(name, _tone(i, "", LINE), points))
     return parts if len(parts) > 1 else []
 
 
 def outcomes(own: Training) -> list[tuple[str, float, float]]:
-    """(outcome, percent in the first tenth of the training, percent in the last), those that never came left out."""
+    """(outcome, percent in the first tenth of the training, percent in the last), without those that never occurred."""
     shares = []
     for name, curve in own.below("outcome/").items():
         if name != "at_limit" and any(share for _, share in curve):
@@ -232,11 +233,11 @@ def outcomes(own: Training) -> list[tuple[str, float, float]]:
 
 
 def step_time(own: Training) -> Json | None:
-    """Parts of a step: seconds in the median of the steps that have it, and percent of all steps' time together."""
+    """Parts of a step: median seconds over the steps that have the part, and percent of the total time."""
     timers = {name: dict(points) for name, points in own.below("timing_s/").items()}
     if not timers.get("step"):
         return None
-    testing = timers.get("testing", {})  # the one timer outside the step
+    testing = timers.get("testing", {})  # the only timer outside the step
     totals = {at: seconds + testing.get(at, 0) for at, seconds in timers["step"].items()}
     spent = sum(totals.values()) or 1
     parts = []
@@ -244,7 +245,7 @@ def step_time(own: Training) -> Json | None:
         taken = {at: sum(timers.get(key, {}).get(at, 0) for key in keys) for at in totals}
         parts.append((name, tone, [value for value in taken.values() if value > 0]))
         totals = {at: left - taken[at] for at, left in totals.items()}
-    parts.append(("the rest", "muted", [max(0.0, left) for left in totals.values()]))
+    parts.append(("other", "muted", [max(0.0, left) for left in totals.values()]))
     waited, speed = own.curves.get(WAITED), own.curves.get("perf/throughput")
     return {
         "rows": [

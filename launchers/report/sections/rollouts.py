@@ -1,7 +1,7 @@
-"""The report's page of rollouts: completions sampled during training, with the value of each part of the reward.
+"""The report's rollouts: completions sampled during training, with the value of each reward component.
 
-Of a few steps over the run the completion with the highest score, the one with the lowest, and one that a hash draws:
-where a reward is being gamed, it is seen here. Of more steps, in a thinking recipe, the curves of thoughts and answers.
+For a few steps it shows the completions with the highest and the lowest score and a pseudo-random one, to reveal reward
+hacking; for thinking recipes also curves of thoughts and answers, from more steps.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from rewards.model.chat import without_end_token
 from rewards.thinking import thinking
 
 Curves = dict[str, list[Point]]
-SHOWN, MEASURED = 6, 60  # steps at most: of completions, and of curves
-# Columns of the trainer's rollout files that are no part of a reward.
+SHOWN, MEASURED = 6, 60  # maximum number of steps with completions, and in curves
+# Columns of the trainer's rollout files that are not reward components.
 _PLAIN = frozenset({"input", "output", "gts", "score", "step", "outcome", "id", "acc"})
 _STEP = re.compile(r"(\d+)\.jsonl$")
 
 
 def section(run: Results) -> list[Json]:
-    """Steps with their three rollouts; [] where none was kept."""
+    """Steps with three rollouts each; [] if there are none."""
     steps = []
     for step, rows in scored(run, SHOWN):
         chosen = {"best": max(rows, key=_score), "worst": min(rows, key=_score), "random": min(rows, key=_hash)}
@@ -39,10 +39,10 @@ def section(run: Results) -> list[Json]:
 
 
 def scored(run: Results, most: int) -> Iterator[tuple[int, list[Json]]]:
-    """At most so many steps that kept their rollouts, evenly apart, with those that have a score."""
+    """At most `most` evenly spaced steps with their scored rollouts."""
     numbered = {int(match[1]): path for path in run.paths("train/samples/*.jsonl") if (match := _STEP.search(path))}
     steps = sorted(numbered)
-    if len(steps) > most:  # the first and the last among them
+    if len(steps) > most:  # including the first and the last
         steps = [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
     for step in steps:
         if rows := [row for row in run.lines(numbered[step]) if isinstance(row.get("score"), int | float)]:
@@ -64,7 +64,7 @@ def _shown(row: Json) -> Json:
     return {
         "score": row["score"],
         "outcome": row.get("outcome"),
-        # flags that only repeat the outcome are no parts of the reward
+        # is_… flags repeat the outcome and are not reward components
         "parts": {name: n for name, n in numbers.items() if name not in _PLAIN and not name.startswith("is_")},
         "prompt": str(row.get("input", "")),
         "completion": output,
@@ -74,7 +74,7 @@ def _shown(row: Json) -> Json:
 
 
 def curves(run: Results) -> list[tuple[str, str, Curves]]:
-    """(title, unit, curves by name) of thought, answer and reward; [] where the recipe has no thinking format."""
+    """(title, unit, curves by name) for thought, answer and reward; [] without a thinking format."""
     name = run.recipe.get("thinking")
     if not name:
         return []
@@ -94,5 +94,5 @@ def curves(run: Results) -> list[tuple[str, str, Curves]]:
     return [
         ("Thought and answer" if form.close else "Answer", "mean characters", lengths),
         ("Malformed", f"% of completions that break the format {name}", malformed),
-        ("Reward by form", "mean", {kind: points for kind, points in rewards.items() if points}),
+        ("Reward by format", "mean", {kind: points for kind, points in rewards.items() if points}),
     ]
