@@ -111,7 +111,7 @@ def locate(
         resolved = _resolve(name, given, trains)
         if first != "pass":
             (upstream.do_first if first == "do" else upstream.refuse_untrained)(resolved, out)
-        return directory.locate(upstream.begun(resolved, out) if trains else resolved, out, fresh, trains)
+        return directory.locate(upstream.with_trained_model(resolved, out) if trains else resolved, out, fresh, trains)
     if given.scale or given.settings or fresh:
         raise fail("options cannot change an existing run: use them with a recipe's name", name)
     return directory.at(Path(name))
@@ -194,7 +194,7 @@ def check(
                 if slurm.load_site(resolved.recipe.site, resolved.where("site")).offline:
                     from launchers.run import stage
 
-                    stage.check(directory.locate(upstream.begun(resolved, out), out).plan)
+                    stage.check(directory.locate(upstream.with_trained_model(resolved, out), out).plan)
         except UserError as error:
             faults += error.faults
     faults = list(dict.fromkeys(faults))
@@ -312,7 +312,7 @@ def data(
     if to is None:
         _execute(name, ("data",), given, out, fresh, as_json)
         return
-    step, folder = to, inspect.do(locate(name, given, out, fresh), to, option)
+    step, folder = to, inspect.run_to(locate(name, given, out, fresh), to, option)
     answer(as_json, inspect.facts(step, folder), lambda: inspect.print_facts(step, folder))
 
 

@@ -96,8 +96,8 @@ def _find_links(environ: Mapping[str, str]) -> str:
     if links := environ.get("UV_FIND_LINKS") or environ.get("PIP_FIND_LINKS"):
         return ",".join(links.replace(",", " ").split())
     pip = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
-    asked = subprocess.run(pip, capture_output=True, text=True, check=False)
-    return ",".join(asked.stdout.split()) if asked.returncode == 0 else ""
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    return ",".join(done.stdout.split()) if done.returncode == 0 else ""
 
 
 def _run(argv: list[str], environ: Mapping[str, str], doing: str) -> None:

@@ -200,11 +200,11 @@ def _loggers(recipe: Recipe, env: str, device: str) -> Findings:
 def _evaluation(resolved: Resolved) -> Findings:
     recipe, known = resolved.recipe, tasks.names()
     named = recipe.eval.tasks if recipe.eval else []
-    for harness, asked in harnesses.by_harness(recipe.eval).items():
+    for harness, names in harnesses.by_harness(recipe.eval).items():
         if harness != OURS:
-            yield from ((fault.key, fault.message) for fault in harnesses.load(harness).faults(resolved, asked))
+            yield from ((fault.key, fault.message) for fault in harnesses.load(harness).faults(resolved, names))
             continue
-        for name in asked:
+        for name in names:
             yield from ((f"eval.tasks.{named.index(name)}", message) for message in _task(resolved, name))
     for name in {name for name in named if named.count(name) > 1}:
         yield "eval.tasks", f"{name!r} is listed {named.count(name)} times: keep one"

@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-SETTINGS, FILE = "inspect.json", "tokens.json"  # beside the trainer's config
+SETTINGS, FILE = "inspect.json", "tokens.json"  # in the folder of the trainer's config
 ROWS_CHECKED = 1000  # evenly spread over the file
 ROWS_SHOWN = 3
 TOKENS_SHOWN = 1500  # of a row

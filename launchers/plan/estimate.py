@@ -113,10 +113,10 @@ def unknown(plan: Plan) -> str | None:
     if model_sizes(recipe.model, recipe.revision) is None:
         return f"none: the sizes of {recipe.model} are unknown; add it to configs/models.yaml"
     if recipe.rollout is not None:
-        return "no time: it depends on the length of the policy's answers"
+        return "no time estimate: it depends on the length of the policy's answers"
     if plan.rows() is None:
-        return "no time until the data are made"
-    return "no time: packing determines the number of steps" if plan.steps() is None else None
+        return "no time estimate until the data are made"
+    return "no time estimate: packing determines the number of steps" if plan.steps() is None else None
 
 
 def oversize(plan: Plan) -> str | None:

@@ -161,7 +161,7 @@ def _pipeline(resolved: Resolved) -> Tree:
         if (own := (envs.REPO / where).parent / "data.yaml") != resolved.folder / "data.yaml" and own.is_file():
             hint = f"copy it from {compose.shown(own)}, use a pipeline of this family, or move the recipe there"
         raise UserError(resolved.fault("data", f"no pipeline {name!r} in {file}; {hint}"))
-    return _substitute(_whole(known, name), resolved)
+    return _substitute(_expanded(known, name), resolved)
 
 
 def _in_place_of_source(resolved: Resolved, path: Path) -> Tree | None:
@@ -173,12 +173,12 @@ def _in_place_of_source(resolved: Resolved, path: Path) -> Tree | None:
     own = compose.resolve(resolved.name, Overrides(resolved.scale, settings))
     if own.recipe.data not in known.value:
         return None
-    source = _whole(known, FILE)
+    source = _expanded(known, FILE)
     here = replace(resolved, recipe=resolved.recipe.model_copy(update={"data": str(path)}))
-    return _substitute(Tree([*source.value, *_whole(known, own.recipe.data).value[1:]], source.where), here)
+    return _substitute(Tree([*source.value, *_expanded(known, own.recipe.data).value[1:]], source.where), here)
 
 
-def _whole(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:
+def _expanded(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:
     """A pipeline's steps; a first entry `- pipeline: other` is replaced by that pipeline's steps."""
     own_tree: Tree = known.value[name]
     first = own_tree.value[0] if isinstance(own_tree.value, list) and own_tree.value else None
@@ -190,7 +190,7 @@ def _whole(known: Tree, name: str, chain: tuple[str, ...] = ()) -> Tree:
     if not isinstance(other.value, str) or other.value not in known.value:
         hint = did_you_mean(str(other.value), known.value)
         raise fail(f"no pipeline {other.value!r} here; {hint}", other.where, f"{name}.pipeline")
-    first_steps = _whole(known, other.value, (*chain, name))
+    first_steps = _expanded(known, other.value, (*chain, name))
     if not isinstance(first_steps.value, list):
         return first_steps  # not a pipeline: reported by pipeline.parse
     return Tree([*first_steps.value, *own_tree.value[1:]], own_tree.where)

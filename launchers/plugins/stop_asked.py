@@ -19,7 +19,7 @@ def stop_asked(device: Any = "cpu") -> bool:
         return False
     together = torch.distributed.is_initialized()
     first = not together or torch.distributed.get_rank() == 0
-    asked = torch.tensor(int(first and Path(os.environ["RUN"], "stop").exists()), device=device)
+    stop = torch.tensor(int(first and Path(os.environ["RUN"], "stop").exists()), device=device)
     if together:
-        torch.distributed.broadcast(asked, src=0)
-    return bool(asked.item())
+        torch.distributed.broadcast(stop, src=0)
+    return bool(stop.item())

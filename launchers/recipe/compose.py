@@ -91,8 +91,8 @@ class Resolved:
         if path.is_absolute():
             return path
         file = value.where.rsplit(":", 1)[0]
-        beside = (REPO / file).parent / path if file.endswith((".yaml", ".yml")) else path.absolute()
-        return beside if beside.exists() else REPO / path
+        relative = (REPO / file).parent / path if file.endswith((".yaml", ".yml")) else path.absolute()
+        return relative if relative.exists() else REPO / path
 
     def fault(self, key: str, message: str) -> Fault:
         """A fault at a dotted key."""
@@ -145,11 +145,11 @@ def _load_layer(path: Path, chain: tuple[Path, ...] = ()) -> Tree:
             near = nearest(base.name, [p.name for p in base.parent.glob("*.yaml")])
             hint = f"; did you mean {near!r}?" if near else ""
             raise fail(f"no such file: {item.value}{hint}", item.where, "extends")
-        below = _lay(below, _load_layer(base, (*chain, path)))
-    return _lay(below, layer)
+        below = _merge_layer(below, _load_layer(base, (*chain, path)))
+    return _merge_layer(below, layer)
 
 
-def _lay(below: Tree, above: Tree) -> Tree:
+def _merge_layer(below: Tree, above: Tree) -> Tree:
     """`above` merged over `below`; keys of `below` that depend on a value replaced by `above` are removed."""
     for path, dependent in _DEPENDENT_KEYS.items():
         old, new = below.at(path), above.at(path)
@@ -182,7 +182,7 @@ def _parse_value(text: str, where: str) -> Tree:
 def _override(tree: Tree, key: str, value: Tree) -> Tree:
     for part in reversed(key.split(".")):
         value = Tree({part: value}, value.where)
-    return _lay(tree, _shorthand(value))
+    return _merge_layer(tree, _shorthand(value))
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -335,7 +335,7 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
         raise fail(
             "cannot be overridden on the command line: write a recipe that extends other files", "--set", "extends"
         )
-    tree = reduce(_lay, map(_load_layer, _layers(name, overrides.scale)))
+    tree = reduce(_merge_layer, map(_load_layer, _layers(name, overrides.scale)))
     for key, text, option in overrides.settings:
         if key == "trainer":
             tree = _override(tree, key, Tree(text, option))
@@ -343,7 +343,7 @@ def resolve(name: str, overrides: Overrides | None = None, lenient: bool = False
     settings = sorted(overrides.settings, key=lambda setting: setting[0] not in _REPLACING)
     for key, text, option in (setting for setting in settings if setting[0] != "trainer"):
         if key == "eval" and text.endswith(".yaml"):
-            tree = _lay(tree, _load_layer(_evaluation_file(name, text, option)))
+            tree = _merge_layer(tree, _load_layer(_evaluation_file(name, text, option)))
             continue
         value = Tree(text, option) if not option.startswith(("--set", "SET=")) else _parse_value(text, option)
         tree = _override(tree, key, value)
@@ -396,7 +396,7 @@ def _keys(tree: Tree, key: str) -> list[str]:
 def patched(resolved: Resolved, control: str) -> Resolved:
     """The recipe of control run `control`, without controls."""
     patch = resolved.tree.value["controls"].value[control]
-    tree = _lay(resolved.tree, patch)
+    tree = _merge_layer(resolved.tree, patch)
     tree = Tree({**tree.value, "controls": Tree({}, patch.where)}, tree.where)
     try:
         recipe = validate(tree)

@@ -89,9 +89,9 @@ def own_template(model: str, revision: str | None = None) -> str:
     place = folder(model, revision)
     if place is None:
         return ""
-    beside = place / "chat_template.jinja"
-    if beside.is_file():
-        return _read_text(beside)
+    template_file = place / "chat_template.jinja"
+    if template_file.is_file():
+        return _read_text(template_file)
     config = place / "tokenizer_config.json"
     own = _read_object(config).get("chat_template") if config.is_file() else None
     if isinstance(own, list):  # several by name

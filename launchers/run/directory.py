@@ -237,11 +237,11 @@ def newest_jobs(jobs: Mapping[str, str]) -> list[str]:
 def _git_commit() -> str | None:
     if shutil.which("git") is None:
         return None
-    asked = subprocess.run(
+    described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
         cwd=envs.REPO, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return asked.stdout.strip() or None
+    return described.stdout.strip() or None
 
 
 def is_run(text: str) -> bool:
@@ -249,7 +249,7 @@ def is_run(text: str) -> bool:
     return (Path(text) / WRITTEN).is_file()
 
 
-def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
+def _with_leaf(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
     """The tree with another leaf; list items must come in order."""
     if not keys:
         return leaf
@@ -257,9 +257,9 @@ def _grown(tree: Tree, keys: list[str | int], leaf: Tree) -> Tree:
     if isinstance(key, int):
         items = tree.value if isinstance(tree.value, list) else []
         below = items[key] if key < len(items) else Tree({}, leaf.where)
-        return Tree([*items[:key], _grown(below, rest, leaf)], tree.where)
+        return Tree([*items[:key], _with_leaf(below, rest, leaf)], tree.where)
     below = tree.value.get(key, Tree({}, leaf.where))
-    return Tree({**tree.value, key: _grown(below, rest, leaf)}, tree.where)
+    return Tree({**tree.value, key: _with_leaf(below, rest, leaf)}, tree.where)
 
 
 def at(path: Path) -> Run:
@@ -268,7 +268,7 @@ def at(path: Path) -> Run:
         written = json.loads((path / WRITTEN).read_text())
         tree = Tree({}, f"{path}/{WRITTEN}")
         for keys, value, where in written["values"]:
-            tree = _grown(tree, keys, Tree(value, where))
+            tree = _with_leaf(tree, keys, Tree(value, where))
         name, scale, recipe = written["name"], written["scale"], compose.validate(tree)
     except (OSError, ValueError, KeyError, TypeError):
         raise fail(f"not a run directory (its {WRITTEN} is missing or broken)", str(path)) from None

@@ -24,7 +24,7 @@ FIRST = 2  # rows shown
 VALUES, CHARACTERS = 14, 80  # values per row and characters per text shown
 
 
-def do(run: Run, step: str, where: str) -> Path:
+def run_to(run: Run, step: str, where: str) -> Path:
     """Run a step and its missing inputs; returns the step's directory.
 
     `where` is the option that named it. Raises UserError for an unknown step, RunError after a failure.

@@ -60,8 +60,8 @@ def interface_of(address: str) -> str | None:
 
 def _address_of(name: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        asked = struct.pack("256s", name.encode()[:15])
-        return socket.inet_ntoa(fcntl.ioctl(probe, SIOCGIFADDR, asked)[20:24])
+        request = struct.pack("256s", name.encode()[:15])
+        return socket.inet_ntoa(fcntl.ioctl(probe, SIOCGIFADDR, request)[20:24])
 
 
 def free_ports(count: int, first: int, block: int) -> list[int]:
@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
     # Slurm signals every process of the task; this one only records the signal and waits for the others.
     signal.signal(signal.SIGTERM, lambda signum, _: stopped.append(signum))
     split = argv.index("--")
-    kind, head, gpus, base, beside = argv[0], argv[1], argv[2], Path(argv[3]), argv[4:split]
+    kind, head, gpus, base, server = argv[0], argv[1], argv[2], Path(argv[3]), argv[4:split]
     command = [str(local_copy(Path(argv[split + 1]))), *argv[split + 2 :]]
     rank, host = int(os.environ["SLURM_NODEID"]), head.partition(":")[0]
     address = host if rank == 0 else own_address(host)
@@ -105,9 +105,9 @@ def main(argv: Sequence[str]) -> int:
     log, port = base.with_suffix(f".node{rank}.log"), head.partition(":")[2]
     if kind == "ray":
         words = [*_ray_words(command[0], head, rank, address, gpus), f"--temp-dir={_temporary()}"]
-        if beside:
+        if server:
             environ["POSTTRAIN_SERVICE_PORT"] = str(service_port(int(port), rank))
-            words = [sys.executable, "-m", "launchers.run.service", *beside, "--", *words]
+            words = [sys.executable, "-m", "launchers.run.service", *server, "--", *words]
         return _ray_node(words, head if rank else None, environ, log)
     environ |= {"PET_NODE_RANK": str(rank), "PET_MASTER_ADDR": host, "PET_MASTER_PORT": port}
     with log.open("ab") as others:

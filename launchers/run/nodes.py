@@ -42,7 +42,7 @@ TAIL = 40  # lines of another node's log shown when it fails
 def main(argv: Sequence[str]) -> int:
     """Exit status of the command, or 1 if it could not be started on all nodes."""
     split = argv.index("--")
-    kind, nodes, gpus, beside, command = argv[0], int(argv[1]), argv[2], argv[3:split], list(argv[split + 1 :])
+    kind, nodes, gpus, server, command = argv[0], int(argv[1]), argv[2], argv[3:split], list(argv[split + 1 :])
     if "SLURM_JOB_ID" not in os.environ:
         return _by_hand(kind, nodes, command)
     hosts = _output("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     logs = [base.with_suffix(f".node{rank}.log") for rank in range(nodes)]
     core = str(interpreter("core"))  # not this node's local copy, which other nodes may lack
-    task = [core, "-m", "launchers.run.node", kind, f"{address}:{port}", gpus, str(base), *beside, "--", *command]
+    task = [core, "-m", "launchers.run.node", kind, f"{address}:{port}", gpus, str(base), *server, "--", *command]
     srun = [
         "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--wait=0",
         f"--immediate={READY_S:.0f}",
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         *shlex.split(os.environ.get("POSTTRAIN_SRUN", "")), *shlex.split(os.environ.get("POSTTRAIN_INSIDE", "")), *task,
     ]  # fmt: skip
     if kind == "ray":
-        status = _on_ray(srun, command, f"{address}:{port}", nodes, bool(beside))
+        status = _on_ray(srun, command, f"{address}:{port}", nodes, bool(server))
     else:
         status = subprocess.run(srun, check=False).returncode
     if status:
@@ -80,9 +80,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _all_answer(nodes: int) -> bool:
     """Whether all nodes can start a task: Slurm marks a lost node as down only minutes later."""
-    asked = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap", "--mem=0", "true"]
+    command = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap", "--mem=0", "true"]
     try:
-        return subprocess.run(asked, check=False, timeout=ANSWER_S, stderr=subprocess.DEVNULL).returncode == 0
+        return subprocess.run(command, check=False, timeout=ANSWER_S, stderr=subprocess.DEVNULL).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
@@ -96,12 +96,14 @@ def _on_ray(srun: Sequence[str], command: Sequence[str], address: str, nodes: in
     try:
         limit = str(READY_S + START_TIMEOUT_S * service)
         ready = [command[0], "-m", "launchers.run.ray_ready", address, str(nodes), limit]
-        return _beside(cluster, ready, environ, 1) or _beside(cluster, command, environ, LOST)
+        return _run_on_cluster(cluster, ready, environ, 1) or _run_on_cluster(cluster, command, environ, LOST)
     finally:
         _end(cluster)
 
 
-def _beside(cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapping[str, str], lost: int) -> int:
+def _run_on_cluster(
+    cluster: subprocess.Popen[bytes], argv: Sequence[str], environ: Mapping[str, str], lost: int
+) -> int:
     """Run a command on the cluster; returns its exit status, or `lost` if the cluster ends first."""
     process = subprocess.Popen(argv, env=environ)
     while (status := process.poll()) is None:

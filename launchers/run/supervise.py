@@ -165,7 +165,7 @@ def main(argv: Sequence[str]) -> int:
     die_with_parent(int(os.environ.get("SCRIPT_PID") or os.getppid()))
     log = run / "logs" / os.environ.get("ATTEMPT", "manual") / f"{phase}{'-' + label if label else ''}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    environ["POSTTRAIN_LOG"] = str(log)  # beside which other nodes write theirs (nodes.py)
+    environ["POSTTRAIN_LOG"] = str(log)  # other nodes write theirs next to it (nodes.py)
     training = _training(run, label) if phase == "train" else None
     if training:
         done = training.backend.progress(training.output)

@@ -43,10 +43,10 @@ def _earlier(resolved: Resolved) -> Resolved | None:
 def first(resolved: Resolved, out: Path) -> Run | None:
     """The run of the recipe in `model_of`, finished or not; None without `model_of`."""
     earlier = _earlier(resolved)
-    return rundir.locate(begun(earlier, out), out) if earlier else None
+    return rundir.locate(with_trained_model(earlier, out), out) if earlier else None
 
 
-def begun(resolved: Resolved, out: Path) -> Resolved:
+def with_trained_model(resolved: Resolved, out: Path) -> Resolved:
     """The recipe with the trained model of `model_of`, or the copy for `zero`, if that exists; else unchanged."""
     if (copy := _zero_copy(resolved)) is not None:
         return _from_model(resolved, str(copy), "zero") if (copy / zero.DONE).is_file() else resolved
@@ -88,7 +88,7 @@ def do_first(resolved: Resolved, out: Path) -> None:
     if (earlier := _earlier(resolved)) is None:
         return
     do_first(earlier, out)
-    before = rundir.locate(begun(earlier, out), out)
+    before = rundir.locate(with_trained_model(earlier, out), out)
     if not before.finished:
         print(
             f"{resolved.name} starts from the model of {earlier.name}, which runs first: {before.path}", file=sys.stderr

@@ -56,7 +56,7 @@ def run_of(study: Study, out: Path, name: str, seed: int) -> Run:
     needed = {other: run_of(study, out, other, seed) for other in study.upstream(name)}
     if missing := [other for other, run in needed.items() if not run.finished]:
         raise RunError(f"it needs {' and '.join(missing)} of seed {seed}, which did not finish")
-    return rundir.locate(upstream.begun(studying.after(study, name, seed, needed), out), out)
+    return rundir.locate(upstream.with_trained_model(studying.after(study, name, seed, needed), out), out)
 
 
 def prepare(study: Study, out: Path) -> Jobs:
@@ -99,7 +99,7 @@ def _plan(study: Study, out: Path, name: str) -> Plan:
         recipe, faults = preflight.check(compose.resolve(cell.recipe, Overrides(study.scale, kept)))
         if faults:
             raise UserError(*(study.placed(name, fault) for fault in faults)) from None
-        return rundir.locate(upstream.begun(recipe, out), out).plan
+        return rundir.locate(upstream.with_trained_model(recipe, out), out).plan
 
 
 def _as_one(jobs: Sequence[JobPart]) -> list[JobPart]:

@@ -97,13 +97,13 @@ def locate(study: Study, resolved: dict[str, Resolved], out: Path) -> Record:
     for name in study.order():
         settings = resolved[name].recipe.model_dump(mode="json")
         cells[name] = {**study.file.cells[name].model_dump(mode="json"), "settings": settings}
-    count, begun = len(study.file.seeds), (path / RECORD).is_file()
+    count, exists = len(study.file.seeds), (path / RECORD).is_file()
     few = f"{count} seed{'s' * (count > 1)}: with fewer than {FEW_SEEDS}, noise can look like an effect"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     head = {
         "family": study.family,
         "scale": study.scale,
-        "created": Record.read(path).head["created"] if begun else now,
+        "created": Record.read(path).head["created"] if exists else now,
         "overrides": [f"{key}={text}" for key, text, _ in study.extra],
         "warnings": [few] if count < FEW_SEEDS else [],
         "by": study.file.by,
@@ -172,7 +172,7 @@ class _Work:
         needed = {name: self._runs[name, entry.seed] for name in self.study.upstream(entry.cell)}
         resolved = after(self.study, entry.cell, entry.seed, needed)
         upstream.do_first(resolved, self.out)  # the recipe's own model_of, the same run for every seed
-        run = rundir.locate(upstream.begun(resolved, self.out), self.out)
+        run = rundir.locate(upstream.with_trained_model(resolved, self.out), self.out)
         entry.run = os.path.relpath(run.path, self.record.path)
         if not run.finished:
             entry.status = "running"

@@ -303,24 +303,24 @@ def check(study: Study, out: Path) -> dict[str, Resolved]:
         except UserError as error:
             missing = [fault for fault in error.faults if run is None or str(run) not in fault.message]
             faults += [fault for fault in missing if fault not in faults]
-            if not missing:  # whole but for that run
+            if not missing:  # only that run is missing
                 cells[name] = compose.resolve(cell.recipe, study.overrides(name, seed, run=run))
-    if faults := [*faults, *_judged_alike(study, cells), *_twins(study, cells)]:
+    if faults := [*faults, *_evaluation_faults(study, cells), *_duplicates(study, cells)]:
         raise UserError(*faults)
     return cells
 
 
-def _twins(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
-    """Cells that are one run: it would be compared with itself, and two jobs would work on it."""
+def _duplicates(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
+    """Cells that are the same run, which would be compared with itself and executed by two jobs."""
     seen: dict[str, str] = {}
     for name, resolved in cells.items():
         cell, recipe = study.file.cells[name], resolved.recipe.model_dump_json(exclude=NOT_IDENTITY)
         first = seen.setdefault(f"{cell.recipe} {cell.model_of} {cell.from_run} {recipe}", name)
         if first != name:
-            yield _fault(study, ("cells", name), f"the same run as cell {first!r}: change a setting, or leave it out")
+            yield _fault(study, ("cells", name), f"the same run as cell {first!r}: change a setting, or remove it")
 
 
-def _judged_alike(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
+def _evaluation_faults(study: Study, cells: dict[str, Resolved]) -> Iterator[Fault]:
     """Cells whose evaluations are not comparable."""
     first = next(iter(cells), "")
     for name, resolved in cells.items():

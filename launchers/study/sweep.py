@@ -69,7 +69,7 @@ def prepare(study: Study, out: Path) -> Jobs:
     UserError."""
     record = studying.locate(study, spec.check(study, out), out)
     resolved = [study.resolve(entry.cell, entry.seed) for entry in record.entries]
-    runs = [rundir.locate(upstream.begun(recipe, out), out) for recipe in resolved]
+    runs = [rundir.locate(upstream.with_trained_model(recipe, out), out) for recipe in resolved]
     chains = [job_parts(run.plan) for run in runs]
     if len({tuple((job.name, job.nodes, job.gpus, job.cpus) for job in chain) for chain in chains}) > 1:
         raise fail("all runs of an array need the same hardware: submit each hardware profile separately", "GRID")

@@ -176,7 +176,7 @@ def test_bad_files_are_a_one_line_error(files: Path, change: str | None, words: 
         (("--task_name", "../up"), "--task_name: String should match pattern"),
         (("--task_name", "core", "-t", "0"), "temperature 0 gives the same completion 50 times"),
         (("--task_name", "core", "-n", "0"), "greater than or equal to 1"),
-        (("--task_name", "core", "--model_path", "./nothing"), "neither a local folder nor a Hub id"),
+        (("--task_name", "core", "--model_path", "./nothing"), "neither a folder here nor a Hub id"),
         (("--task_name", "core", "--questions_path", "no.json"), "no.json"),
     ],
 )

@@ -227,7 +227,7 @@ def test_a_grid_larger_than_the_clusters_arrays_is_refused(tool: Tool, tmp_path:
 
 
 @pytest.mark.parametrize(("grid", "said"), [
-    ("seed=1,2", "name what varies"),
+    ("seed=1,2", "no key to vary"),
     ("train.steps=1,1", "must be unique"),
     ("train.learning_rate=1e-5,0.00001", "must be unique"),
     ("train.steps=1 train.steps=2", "must be unique"),

@@ -103,7 +103,7 @@ MISTAKES = {
     "another's in native": ("native: {max_seq_len: 1}", "native.max_seq_len", "here it is train.max_length"),
     "ours in native": ("native: {cutoff_len: 1}", "native.cutoff_len", "set train.max_length instead"),
     "misspelt in native": ("native: {neftune_noise_alfa: 5}", "native.neftune_noise_alfa", "'neftune_noise_alpha'"),
-    "mistyped in native": ("native: {mask_history: 3}", "native.mask_history", "bool is expected, not 3"),
+    "mistyped in native": ("native: {mask_history: 3}", "native.mask_history", "must be bool, not 3"),
     "unknown template": ("native: {template: qwen25}", "native.template", "did you mean 'qwen"),
     "unknown deepspeed": ("native: {deepspeed: zero4}", "native.deepspeed", "did you mean 'zero"),
     "derived": ("native: {gradient_accumulation_steps: 4}", "native.gradient_accumulation_steps", "derived from"),

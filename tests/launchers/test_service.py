@@ -124,7 +124,7 @@ def test_the_training_and_its_server_share_the_nodes_gpus(mini_rm: Path) -> None
         (["reward_model={model: %s, gpus: 4}"], "reward_model.gpus", "leaves none for training"),
         (["reward_model={model: RLHFlow/ArmoRM-Llama3-8B-v0.1}"], "reward_model.model", "set placement: endpoint"),
         (["reward_model={model: ./recipes/mini/model}"], "reward_model.model", "Qwen2ForCausalLM is no reward model"),
-        (["reward_model={model: ./nothing/here}"], "reward_model.model", "neither a local folder nor a Hub id"),
+        (["reward_model={model: ./nothing/here}"], "reward_model.model", "nor a Hub id"),
         (["reward_model={model: %s, template: none.jinja}"], "reward_model.template", "no such file"),
         ([], "reward.params", "the recipe has no reward_model"),
     ],

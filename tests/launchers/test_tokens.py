@@ -116,7 +116,7 @@ def test_every_trainer_tokenises_every_family_as_its_own_template_does(
     for family, folder, found in zip(CELLS[trainer], folders, inspected(trainer, *folders), strict=True):
         assert found["faults"] == [], family
         assert found["counts"]["sequences"] == 2
-        left = "2 over data.max_prompt_length" if trainer == "verl" else "0 truncated at max_length"
+        left = "2 longer than rollout.max_prompt_length" if trainer == "verl" else "0 truncated at max_length"
         assert left in Outline(page.build(folder.parent).read_text()).words
         shown = found["shown"][0]["tokens"]
         if trainer != "verl":

@@ -137,7 +137,7 @@ def test_micro_batches_and_ranks_add_up_to_the_whole(how: str) -> None:
     losses, mask = torch.randn(6, 5, dtype=torch.float64), (torch.rand(6, 5) < 0.7).double()
     mask[:, 0] = 1
     whole = pl.reduce_loss(losses, mask, how, length=5)
-    parts = pl.Whole(tokens=float(mask.sum()), sequences=6, ranks=2)
+    parts = pl.BatchTotals(tokens=float(mask.sum()), sequences=6, ranks=2)
     ranks = [
         sum(pl.reduce_loss(losses[rows], mask[rows], how, parts, 5) for rows in micro)
         for micro in ([[0, 1], [2]], [[3], [4, 5]])

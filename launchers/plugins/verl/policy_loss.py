@@ -36,7 +36,7 @@ VARIANCE_FLOOR = 1e-8  # as in OpenRLHF, for the normalisation over a batch
 
 
 @dataclass(frozen=True)
-class Whole:
+class BatchTotals:
     """Token and sequence counts of the whole batch, so that micro batch losses sum to its loss; None: a single batch.
 
     `ranks`: data-parallel processes. Their gradients are averaged afterwards, so each loss is multiplied by it.
@@ -47,7 +47,7 @@ class Whole:
     ranks: int = 1
 
 
-ALONE = Whole()
+SINGLE_BATCH = BatchTotals()
 
 
 def _mask(like: Tensor, mask: Tensor | None) -> Tensor:
@@ -64,7 +64,7 @@ def reduce_loss(
     losses: Tensor,
     mask: Tensor | None = None,
     how: Reduction = "token_mean",
-    scope: Whole = ALONE,
+    scope: BatchTotals = SINGLE_BATCH,
     length: float | None = None,
 ) -> Tensor:
     """(B, T) losses to a scalar.

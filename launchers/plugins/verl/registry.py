@@ -95,7 +95,7 @@ def _loss(name: str, reduction: ours.Reduction) -> Callable[..., tuple[Tensor, d
         if rollout_is_weights is not None:  # verl's correction for differences between rollout engine and trainer
             losses = losses * rollout_is_weights
         parts = config.global_batch_info
-        scope = ours.Whole(parts["batch_num_tokens"], parts["global_batch_size"], parts["dp_size"])
+        scope = ours.BatchTotals(parts["batch_num_tokens"], parts["global_batch_size"], parts["dp_size"])
         total = ours.reduce_loss(losses, response_mask, reduction, scope, config.loss_scale_factor)
         below, above = ours.clip_shares(ratio, advantages, low, high, response_mask).tolist()
         drift = ours.masked_mean(old_log_prob - log_prob, response_mask).item()  # k1

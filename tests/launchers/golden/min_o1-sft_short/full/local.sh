@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# min_o1/sft_short. Runs by itself, whole or in part: bash local.sh [data] [train] [eval] [report]
-# After a kill the same command resumes from the last whole shard or checkpoint.
-# shellcheck disable=SC2016  # what stands in single quotes is meant to the letter
+# min_o1/sft_short. Runs without the launcher, all parts or some: bash local.sh [data] [train] [eval] [report]
+# After an interruption the same command resumes from the last complete shard or checkpoint.
+# shellcheck disable=SC2016  # single-quoted text is meant literally
 set -euo pipefail
 
 RUN=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -10,7 +10,7 @@ ATTEMPT=$(date +%Y%m%dT%H%M%S)
 SCRIPT_PID=$$
 export RUN ATTEMPT SCRIPT_PID
 
-# What a shell, another job or a scheduler has left in the environment is used as meant or replaced, and said.
+# Variables inherited from a shell, another job or a scheduler are used or replaced, with a note.
 note() { mkdir -p "$RUN/logs/$ATTEMPT"; echo "note: $*" | tee -a "$RUN/logs/$ATTEMPT/environment.log" >&2; }
 for name in RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK NODE_RANK MASTER_ADDR MASTER_PORT PET_NODE_RANK PET_MASTER_ADDR PET_MASTER_PORT PET_NNODES PET_NPROC_PER_NODE TORCHELASTIC_RUN_ID FORCE_TORCHRUN RAY_ADDRESS PYTHONPATH PYTHONHOME; do
   [ -z "${!name-}" ] || [ "${!name}" = <repo> ] || note "$name=${!name} is not used: the run sets its own"
@@ -22,7 +22,7 @@ if [ -n "${http_proxy-}${https_proxy-}${HTTP_PROXY-}${HTTPS_PROXY-}${all_proxy-}
   note "a proxy is set: it is used for downloads, not for servers on this machine"
 fi
 if [ -n "${TMPDIR-}" ] && { [ -n "${TMPDIR:60}" ] || [ ! -w "$TMPDIR" ]; }; then
-  note "TMPDIR=$TMPDIR is not used: it is too long for sockets (over 60 characters) or not writable; /tmp is"
+  note "TMPDIR=$TMPDIR is not used: it is too long for sockets (over 60 characters) or not writable; using /tmp"
   export TMPDIR=/tmp
 fi
 export PYTHONPATH=<repo>
@@ -31,16 +31,16 @@ export PYTHONUTF8=1
 export HF_HUB_DISABLE_TELEMETRY=1
 export DO_NOT_TRACK=1
 export VLLM_NO_USAGE_STATS=1
-# One process at a time works on a run; the launcher holds the lock for the script that it starts.
+# Only one process may work on a run; the launcher holds the lock for the script that it starts.
 if [ -z "${POSTTRAIN_LOCK_HELD-}" ]; then
   exec {lock}>"$RUN/.lock"
   flock -n "$lock" || { echo "error: another process is working on this run: $RUN" >&2; exit 2; }
 fi
 
-# Pinned environments, built from their locks where they are missing, by the parts that need them.
+# Each part builds the pinned environments that it needs, if they are missing.
 CORE=$(python3 -m launchers.envs core)
 
-# Logs the command, records its time and memory in events.jsonl, and takes its children with it when it dies.
+# Runs a command with a log, records its time and memory in events.jsonl, and stops all its processes at the end.
 phase() { "$CORE" -m launchers.run.supervise "$RUN" "$@"; }
 
 need_gpus() {
@@ -48,7 +48,7 @@ need_gpus() {
   local visible
   visible=$(tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c .)
   note "CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES: the run sees $visible GPUs"
-  [ "$visible" -ge "$1" ] || { echo "error: the run needs $1 GPUs and CUDA_VISIBLE_DEVICES shows $visible: unset it, or choose another profile (HARDWARE=)" >&2; exit 2; }
+  [ "$visible" -ge "$1" ] || { echo "error: the run needs $1 GPUs, but CUDA_VISIBLE_DEVICES lists $visible: unset it, or choose another profile (HARDWARE=)" >&2; exit 2; }
 }
 
 part_data() {
@@ -78,6 +78,6 @@ part_report() {
 for part in "$@"; do
   case $part in
     data|train|eval|report) "part_$part" ;;
-    *) echo "error: no part '$part' (there are: data, train, eval, report)" >&2; exit 2 ;;
+    *) echo "error: no part '$part' (known: data, train, eval, report)" >&2; exit 2 ;;
   esac
 done
