@@ -1,6 +1,6 @@
 """Metrics of ours by hand, and how they and other patches get into verl's trainer.
 
-They need torch: test_verl_measures.py runs them in verl's environment.
+They need torch: test_verl_environment.py runs them in verl's environment.
 """
 
 from __future__ import annotations

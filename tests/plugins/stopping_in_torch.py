@@ -1,6 +1,6 @@
 """When a training in verl ends early: the decision, what a resumed run knows, the end of the batches.
 
-They need verl's environment: test_verl_stopping.py runs them there, and real trainings.
+They need verl's environment: test_verl_environment.py runs them there.
 """
 
 from __future__ import annotations

@@ -37,10 +37,6 @@ def _healthy(run: Watched, rollout: str = "transformers") -> None:
     assert all(math.isfinite(metrics["actor/pg_loss"]) and metrics["actor/grad_norm"] > 0 for metrics in steps)
 
 
-def test_weights_on_their_way(verl_python: Path) -> None:
-    verl_rewarded.in_verls_environment(verl_python, "weights_in_torch.py")
-
-
 def test_grpo_with_kl_in_the_loss_validates_saves_and_resumes(verl_python: Path, data: Path, mini_model: Path) -> None:
     words = [
         *verl_run.overrides(data, data / "out", mini_model, ranks=1),

@@ -39,10 +39,6 @@ def verl_python() -> Path:
     return envs.ensure("verl", "cpu")
 
 
-def test_by_hand(verl_python: Path) -> None:
-    verl_rewarded.in_verls_environment(verl_python, "measures_in_torch.py")
-
-
 @pytest.mark.full
 def test_a_run_tells_what_its_samples_tell(verl_python: Path, tmp_path: Path, mini_model: Path) -> None:
     words = verl_rewarded.prepare(tmp_path, mini_model, GATED)

@@ -18,10 +18,6 @@ def verl_python() -> Path:
     return envs.ensure("verl", "cpu")
 
 
-def test_by_hand(verl_python: Path) -> None:
-    verl_rewarded.in_verls_environment(verl_python, "stopping_in_torch.py")
-
-
 @pytest.mark.full
 def test_idle_steps_end_a_training_with_its_last_step_saved(
     verl_python: Path, tmp_path: Path, mini_model: Path

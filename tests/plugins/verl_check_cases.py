@@ -1,4 +1,4 @@
-"""check.py on good and bad configs: run by test_verl_check.py with the interpreter of verl's environment."""
+"""check.py on good and bad configs: run by test_verl_environment.py with the interpreter of verl's environment."""
 
 from __future__ import annotations
 

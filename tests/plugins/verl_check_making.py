@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from launchers.plugins.verl import check
 REPO = Path(__file__).resolve().parent.parent.parent
 MODEL = REPO / "recipes" / "mini" / "model"
 POLICY, ROLLOUT, FUNCTION = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "reward.custom_reward_function"
+NUMBERS = itertools.count()  # a file's grader is kept for the life of the process
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 
 
@@ -47,7 +51,15 @@ class Training:
         pq.write_table(pa.Table.from_pylist(content), self.path / name)
 
     def faults(self, *overrides: str) -> list[tuple[str, str]]:
-        return found_in(check.compose(self.path), overrides)
+        layers = (path.read_text() for path in sorted(self.path.glob("*.yaml")))
+        reward = shutil.copy(self.path / "reward.json", self.path / f"reward{next(NUMBERS)}.json")
+        return found_in(composed(self.path, *layers), (*overrides, f"{FUNCTION}.reward_kwargs.config={reward}"))
+
+
+@functools.cache
+def composed(path: Path, *layers: str) -> DictConfig:
+    """The config of a folder whose layers hold these texts: composing takes longer than checking."""
+    return check.compose(path)
 
 
 def production(path: Path) -> dict[str, Any]:
@@ -124,15 +136,23 @@ def made(path: Path) -> Training:
     return one
 
 
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("training")
+
+
 @pytest.fixture
-def training(tmp_path: Path) -> Training:
-    return made(tmp_path)
+def training(place: Path) -> Training:
+    """At the same path for every test, so that it need not be composed again."""
+    shutil.rmtree(place)
+    place.mkdir()
+    return made(place)
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
-    """A config without a fault, composed once: composing takes longer than checking."""
-    return check.compose(made(tmp_path_factory.mktemp("good")).path)
+@pytest.fixture
+def good(training: Training) -> DictConfig:
+    """A config without a fault."""
+    return composed(training.path, (training.path / "verl.yaml").read_text())
 
 
 def found_in(good: DictConfig, overrides: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.families.mini import curriculum
-from tests.conftest import REPO
 from tests.plugins import verl_run
 from tests.plugins.verl_run import ROLLOUT, Watched
 
@@ -61,13 +58,3 @@ def train(python: Path, folder: Path, words: list[str], **environ: str) -> Watch
 
 def samples(folder: Path, kind: str, step: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / kind / f"{step}.jsonl").read_text().splitlines()]
-
-
-def in_verls_environment(python: Path, file: str) -> None:
-    """Run a file of tests there; all of them pass."""
-    words = [str(python), "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", f"tests/plugins/{file}"]
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
-    done = subprocess.run(words, cwd=REPO, env=environ, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
-    assert "skipped" not in done.stdout
