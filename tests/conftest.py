@@ -26,7 +26,8 @@ OUTER_MAKE = (
     "ONLY",
 )  # fmt: skip
 LONGEST = ("plugins", "launchers")  # folders of tests, by the time of their longest files
-FOLDERS = ("recipes", "data_prep", "rewards", "launchers", "configs", "templates", "Makefile")
+PACKAGES = ("data_prep", "rewards", "launchers")
+FOLDERS = ("recipes", "configs", "templates")
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +60,7 @@ class Repo:
     def write(self, name: str, text: str) -> Path:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # rather than change what copies share
         path.write_text(text)
         return path
 
@@ -79,22 +81,25 @@ class Repo:
 
 
 @pytest.fixture(scope="session")
-def code() -> Path:
-    """The repository with its modules compiled: copies take the bytecode with them, and no test compiles it again."""
-    for folder in ("data_prep", "launchers", "rewards"):
-        compileall.compile_dir(REPO / folder, quiet=1)
-    return REPO
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our packages with their modules compiled: copies take the bytecode with them, and no test compiles it again."""
+    place = tmp_path_factory.mktemp("code")
+    for package in PACKAGES:
+        compileall.compile_dir(REPO / package, quiet=1)
+        shutil.copytree(REPO / package, place / package)
+    return place
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_repo(core_python: Path, code: Path) -> Callable[[Path], Repo]:
+    """Copies share the files of `code`, which no test changes, and have the others to themselves."""
+
     def build(folder: Path) -> Repo:
+        for name in PACKAGES:
+            shutil.copytree(code / name, folder / name, copy_function=os.link)
         for name in FOLDERS:
-            if (code / name).is_dir():
-                shutil.copytree(code / name, folder / name)
-            else:
-                folder.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(code / name, folder / name)
+            shutil.copytree(REPO / name, folder / name)
+        shutil.copy2(REPO / "Makefile", folder / "Makefile")
         cache = folder / ".cache"
         cache.mkdir()
         (cache / "envs").symlink_to(envs.cache_dir() / "envs")

@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -252,24 +254,6 @@ def test_two_nodes_read_their_rank_from_the_environment(repo: Repo) -> None:
     assert json.loads((run / "train" / "trainer_state.json").read_text())["global_step"] == 1
 
 
-def test_a_finished_run_is_left_alone_unless_asked(repo: Repo) -> None:
-    words = [
-        "run",
-        "min_o1/sft_short",
-        *SMALL,
-        "--set",
-        f"data={_rows(repo)}",
-        "--set",
-        "train.steps=1",
-        "--json",
-    ]
-    first = json.loads(repo.launch(*words).stdout)
-    again = repo.launch(*words)
-    assert "already finished" in again.stderr
-    assert json.loads(again.stdout)["run"] == first["run"]
-    assert first["status"] == "done"
-
-
 def test_a_failing_training_is_one_line_that_names_the_log(repo: Repo) -> None:
     words = [
         *SMALL,
@@ -353,17 +337,64 @@ def test_a_run_directory_stands_by_itself(repo: Repo) -> None:
     assert (refused.returncode, "options cannot change an existing run" in refused.stderr) == (2, True)
 
 
-def test_adapters_are_merged_into_a_whole_model(repo: Repo) -> None:
-    lora = [*SMALL, "--set", f"data={_rows(repo)}", "--set", "train.steps=2", "--set", "train.lora={rank: 4}"]
-    done = repo.launch("run", "min_o1/sft_short", *lora, "--json")
+INHERITED = {
+    "RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "10.9.8.7", "MASTER_PORT": "29500",
+    "PET_NNODES": "2", "RAY_ADDRESS": "10.9.8.7:6379", "FORCE_TORCHRUN": "1", "http_proxy": "http://10.9.8.7:3128",
+    "CUDA_VISIBLE_DEVICES": "5",
+}  # fmt: skip
+ADAPTERS = ["run", "min_o1/sft_short", *SMALL, "--set", "train.steps=2", "--set", "train.lora={rank: 4}", "--json"]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A run that has trained adapters, and the command line that started it."""
+
+    repo: Repo
+    words: list[str]
+    run: Path
+    stderr: str
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, make_repo: Callable[[Path], Repo]) -> Tuned:
+    """Started from a shell or a scheduler's job that has set what would end or hang a training."""
+    folder = tmp_path_factory.mktemp("tuned")
+    repo, temporary = make_repo(folder / "repo"), folder / ("t" * 90)
+    temporary.mkdir()
+    home = folder / "home" / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    home.mkdir(parents=True)
+    for package in ("yaml", "torch"):
+        (home / f"{package}.py").write_text("raise ImportError('a package of the home folder')\n")
+    words = [*ADAPTERS, "--set", f"data={_rows(repo)}", "--out", str(folder / "runs")]
+    done = repo.launch(*words, **INHERITED, TMPDIR=str(temporary), PYTHONUSERBASE=str(folder / "home"))
     assert done.returncode == 0, done.stderr
-    train = Path(json.loads(done.stdout)["run"]) / "train"
+    return Tuned(repo, words, Path(json.loads(done.stdout)["run"]), done.stderr)
+
+
+def test_a_training_runs_as_if_alone_whatever_it_inherits(tuned: Tuned) -> None:
+    """A variable is used as it is meant or replaced, and it is said; never a silent hang."""
+    notes = (next(tuned.run.glob("logs/*/environment.log"))).read_text()
+    for name in ("RANK=3", "WORLD_SIZE=8", "MASTER_ADDR=10.9.8.7", "PET_NNODES=2", "RAY_ADDRESS=",
+                 "CUDA_VISIBLE_DEVICES=5", "TMPDIR=", "a proxy"):  # fmt: skip
+        assert notes.count(f"note: {name}") == 1, name
+        assert name in tuned.stderr
+
+
+def test_adapters_are_merged_into_a_whole_model(tuned: Tuned) -> None:
+    train = tuned.run / "train"
     assert (train / "adapter_model.safetensors").is_file()
     merged = train / "merged"
     shipped = REPO / "recipes" / "mini" / "model"
     assert json.loads((merged / "config.json").read_text())["hidden_size"] == 128
     assert (merged / "model.safetensors").is_file()
     assert (merged / "model.safetensors").read_bytes() != (shipped / "model.safetensors").read_bytes()
+
+
+def test_a_finished_run_is_left_alone(tuned: Tuned) -> None:
+    again = tuned.repo.launch(*tuned.words)
+    assert "finished already" in again.stderr
+    told = json.loads(again.stdout)
+    assert (told["run"], told["status"]) == (str(tuned.run), "done")
 
 
 def test_locks_name_what_a_run_used(repo: Repo) -> None:
