@@ -77,7 +77,7 @@ def test_loops() -> None:
     assert value("repetition", "x" * 25, kind="loop") == -1
 
 
-@settings(max_examples=2000)
+@settings(max_examples=500)
 @given(
     st.text("ab", max_size=9), st.text("ab", min_size=1, max_size=12), st.integers(0, 90), st.text("ab", max_size=9),
     st.sampled_from(((5, 5), (1, 5), (2, 6), (8, 5))),
