@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def small_models(tmp_path_factory: pytest.TempPathFactory, llamafactory_python: 
 
 
 def rows_file(folder: Path, rows: Sequence[dict[str, Any]] = ROWS) -> Path:
+    folder.mkdir(exist_ok=True)
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -100,24 +102,72 @@ def inspection(trainer: str, *folders: Path) -> subprocess.CompletedProcess[str]
     )
 
 
-def inspected(trainer: str, *folders: Path) -> list[dict[str, Any]]:
-    """tokens.json of each."""
-    done = inspection(trainer, *folders)
-    assert all((folder / tokens.FILE).exists() for folder in folders), done.stdout[-3000:] + done.stderr[-3000:]
-    return [json.loads((folder / tokens.FILE).read_text()) for folder in folders]
+@dataclass(frozen=True)
+class Seen:
+    """What a trainer's own code says of the trainings here, by name: it is imported once for all of them."""
+
+    folders: dict[str, Path]
+    output: str
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """tokens.json of one."""
+        assert (self.folders[name] / tokens.FILE).exists(), self.output[-6000:]
+        return json.loads((self.folders[name] / tokens.FILE).read_text())
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory, small_models: Path) -> Callable[[str], Seen]:
+    @cache
+    def of(trainer: str) -> Seen:
+        place = tmp_path_factory.mktemp(trainer)
+        data = rows_file(place / "data")
+        folders = {name: rendered(place / "runs", trainer, small_models / name, data) for name in CELLS[trainer]}
+        if trainer != "torchtune":
+            asked = rows_file(place / "asked", ASKED)
+            folders["system"] = rendered(place / "system", trainer, small_models / "gemma", asked)
+        if trainer == "llamafactory":
+            folders |= _cases(place, small_models / "qwen2.5")
+            folders["foreign"] = rendered(place / "foreign", trainer, small_models / "gemma", data)
+            config = folders["foreign"] / "llamafactory.yaml"
+            config.write_text(config.read_text().replace('template: "gemma"', 'template: "llama3"'))
+        else:
+            folders["no template"] = _without_template(place, trainer, small_models, data)
+        done = inspection(trainer, *folders.values())
+        return Seen(folders, done.stdout + done.stderr)
+
+    return of
+
+
+def _cases(place: Path, model: Path) -> dict[str, Path]:
+    trained: dict[str, Path] = {}
+    folders = {}
+    for number, (name, case) in enumerate(CASES.items()):
+        rows = rows_file(place / f"rows{number}", case.rows)
+        if (text := rows.read_text()) not in trained:
+            trained[text] = rendered(place / f"runs{number}", "llamafactory", model, rows)
+        folders[name] = edited(place / f"case{number}", trained[text], model, case)
+    return folders
+
+
+def _without_template(place: Path, trainer: str, small_models: Path, data: Path) -> Path:
+    """A training whose model has lost its chat template."""
+    model = shutil.copytree(small_models / "qwen2.5", place / "base")
+    folder = rendered(place / "untemplated", trainer, model, data)
+    config = model / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": None}))
+    return folder
 
 
 @pytest.mark.parametrize("trainer", CELLS)
 def test_every_trainer_tokenises_every_family_as_its_own_template_does(
-    trainer: str, tmp_path: Path, small_models: Path
+    trainer: str, seen: Callable[[str], Seen]
 ) -> None:
-    data = rows_file(tmp_path)
-    folders = [rendered(tmp_path / "runs", trainer, small_models / family, data) for family in CELLS[trainer]]
-    for family, folder, found in zip(CELLS[trainer], folders, inspected(trainer, *folders), strict=True):
+    for family in CELLS[trainer]:
+        found = seen(trainer)[family]
         assert found["faults"] == [], family
         assert found["counts"]["sequences"] == 2
         left = "2 longer than rollout.max_prompt_length" if trainer == "verl" else "0 truncated at max_length"
-        assert left in Outline(page.build(folder.parent).read_text()).words
+        assert left in Outline(page.build(seen(trainer).folders[family].parent).read_text()).words
         shown = found["shown"][0]["tokens"]
         if trainer != "verl":
             trained = "".join(text for text, loss, _ in shown if loss)
@@ -180,12 +230,8 @@ def trained(run: Run) -> Path:
     return run.path / job.output
 
 
-def test_a_foreign_template_is_refused_by_its_tokens(tmp_path: Path, small_models: Path) -> None:
-    data = rows_file(tmp_path)
-    folder = rendered(tmp_path / "runs", "llamafactory", small_models / "gemma", data)
-    config = folder / "llamafactory.yaml"
-    config.write_text(config.read_text().replace('template: "gemma"', 'template: "llama3"'))
-    (found,) = inspected("llamafactory", folder)
+def test_a_foreign_template_is_refused_by_its_tokens(seen: Callable[[str], Seen]) -> None:
+    found = seen("llamafactory")["foreign"]
     assert any("'<|eot_id|>'" in fault and "no embedding" in fault for fault in found["faults"]), found["faults"]
     (difference,) = [fault for fault in found["faults"] if "differ" in fault]
     assert "<start_of_turn>" in difference
@@ -275,41 +321,28 @@ def edited(out: Path, trained: Path, model: Path, case: Case) -> Path:
     return out / "train"
 
 
-def test_the_rows_as_trained_are_compared_with_the_prompts_of_evaluation(tmp_path: Path, small_models: Path) -> None:
-    trained: dict[str, Path] = {}
-    folders = []
-    for number, case in enumerate(CASES.values()):
-        rows = rows_file(tmp_path, case.rows)
-        text, model = rows.read_text(), small_models / "qwen2.5"
-        if text not in trained:
-            trained[text] = rendered(tmp_path / f"runs{number}", "llamafactory", model, rows)
-        folders.append(edited(tmp_path / f"case{number}", trained[text], model, case))
-    for (name, case), found in zip(CASES.items(), inspected("llamafactory", *folders), strict=True):
-        lines = [*found["faults"], *found["notes"]]
-        assert (bool(lines), len(found["faults"]) < 2) == (bool(case.says), True), (name, lines)
-        assert case.says in "".join(lines), (name, lines)
+@pytest.mark.parametrize("name", CASES)
+def test_the_rows_as_trained_are_compared_with_the_prompts_of_evaluation(
+    name: str, seen: Callable[[str], Seen]
+) -> None:
+    found, case = seen("llamafactory")[name], CASES[name]
+    lines = [*found["faults"], *found["notes"]]
+    assert (bool(lines), len(found["faults"]) < 2) == (bool(case.says), True), lines
+    assert case.says in "".join(lines), lines
 
 
-def test_a_template_without_system_messages_is_refused_before_training(tmp_path: Path, small_models: Path) -> None:
-    asked = [{**row, "prompt": [{"role": "system", "content": "Answer in a box."}, *row["prompt"]]} for row in ROWS]
-    data = rows_file(tmp_path, asked)
-    for trainer in CELLS:
-        if trainer != "torchtune":
-            (found,) = inspected(trainer, rendered(tmp_path / trainer, trainer, small_models / "gemma", data))
-            assert any("System role not supported" in fault for fault in found["faults"]), trainer
+@pytest.mark.parametrize("trainer", ["llamafactory", "verl"])
+def test_a_template_without_system_messages_is_refused_before_training(
+    trainer: str, seen: Callable[[str], Seen]
+) -> None:
+    assert any("System role not supported" in fault for fault in seen(trainer)["system"]["faults"])
 
 
 @pytest.mark.parametrize("trainer", ["torchtune", "verl"])
-def test_a_model_without_a_chat_template_is_named_with_the_remedy(
-    tmp_path: Path, small_models: Path, trainer: str
-) -> None:
-    model = shutil.copytree(small_models / "qwen2.5", tmp_path / "base")
-    folder = rendered(tmp_path / "runs", trainer, model, rows_file(tmp_path))
-    config = model / "tokenizer_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": None}))
-    done = inspection(trainer, folder)
-    remedy = "has no chat template: put chat_template.jinja into a copy of it"
-    assert [line for line in done.stdout.splitlines() if line.startswith(f"error: {model} {remedy}")], done.stderr
+def test_a_model_without_a_chat_template_is_named_with_the_remedy(trainer: str, seen: Callable[[str], Seen]) -> None:
+    remedy = "/base has no chat template: put chat_template.jinja into a copy of it"
+    lines = seen(trainer).output.splitlines()
+    assert [line for line in lines if line.startswith("error: ") and remedy in line], lines[-40:]
 
 
 def test_check_refuses_rows_that_are_made_and_must_not_be_trained_on(
