@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import json
 import os
 import shutil
 import subprocess
@@ -50,6 +51,22 @@ def mini_model() -> Path:
     return REPO / "recipes" / "mini" / "model"
 
 
+# One process for several commands: the launcher's start takes longer than most of them.
+LAUNCH_EACH = """
+import contextlib, io, json, sys
+from launchers import cli
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["launchers", *words]
+    said, status = io.StringIO(), 0
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code
+    print(json.dumps([status, said.getvalue().splitlines()]))
+"""
+
+
 @dataclass(frozen=True)
 class Repo:
     """A copy of the repository that a test may write recipes into; environments are shared with the repository."""
@@ -69,6 +86,13 @@ class Repo:
             [str(self.python), "-m", "launchers", *words],
             cwd=self.path, env={**self.environ(), **environ}, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
+
+    def launch_each(self, *commands: list[str]) -> list[tuple[int, list[str]]]:
+        """Exit status and lines on stderr of commands that end in this process without a result on stdout."""
+        words = [str(self.python), "-c", LAUNCH_EACH, json.dumps(commands)]
+        done = subprocess.run(words, cwd=self.path, env=self.environ(), capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return [(status, lines) for status, lines in map(json.loads, done.stdout.splitlines())]
 
     def environ(self) -> dict[str, str]:
         ours = {key: value for key, value in os.environ.items() if key not in OUTER_MAKE}

@@ -157,22 +157,6 @@ MISTAKES = {
 }  # fmt: skip
 
 
-# One process for all: the launcher's start takes longer than a check.
-CHECK_ALL = """
-import contextlib, io, json, sys
-from launchers import cli
-for family in sys.argv[1:]:
-    sys.argv = ["launchers", "check", f"{family}/y"]
-    said, status = io.StringIO(), 0
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code
-    print(json.dumps([status, said.getvalue().splitlines()]))
-"""
-
-
 @pytest.fixture(scope="module")
 def told(
     tmp_path_factory: pytest.TempPathFactory, make_repo: Callable[[Path], Repo]
@@ -183,10 +167,8 @@ def told(
         repo.write(f"recipes/x{number}/_good.yaml", GOOD)
         repo.write(f"recipes/x{number}/rows.jsonl", ROW)
         repo.write(f"recipes/x{number}/y.yaml", f"extends: [_good.yaml]\n{text}\n")
-    words = [str(repo.python), "-c", CHECK_ALL, *(f"x{number}" for number in range(len(MISTAKES)))]
-    done = subprocess.run(words, cwd=repo.path, env=repo.environ(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return dict(zip(MISTAKES, map(json.loads, done.stdout.splitlines()), strict=True))
+    ends = repo.launch_each(*(["check", f"x{number}/y"] for number in range(len(MISTAKES))))
+    return dict(zip(MISTAKES, ends, strict=True))
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -112,7 +112,7 @@ MISTAKES = {
         ("set: {data: few, train.steps: 4}, model_of", "set: {train.steps: four}, model_of", 6,
          "cells.onward: train.steps: must be an integer"),
     ],
-    "for all": [("{eval: {limit: 12, n: 2}}", "{eval: {limt: 12, n: 2}}", 2, "did you mean 'eval.limit'?")],
+    "for_all": [("{eval: {limit: 12, n: 2}}", "{eval: {limt: 12, n: 2}}", 2, "did you mean 'eval.limit'?")],
     "metrics": [("n: 2}}", "n: 2, tasks: [arithmetic, sums_bleu]}}", 2,
                  "cells.good: eval.tasks: sums_bleu measures bleu, arithmetic accuracy: a study compares one metric")],
     "twins": [("data: none", "data: few, train.steps: 4", 5, "cells.bad: the same run as cell 'good'")],
@@ -120,34 +120,31 @@ MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", MISTAKES)
-def test_mistakes_are_named_with_their_line(lab, kind):
-    text = STUDY
-    for old, new, _, _ in MISTAKES[kind]:
-        assert old in text
-        text = text.replace(old, new, 1)
-    lab.write("recipes/min_o1/study.yaml", text)
-    lines = refused(lab)
-    for _, _, line, said in MISTAKES[kind]:
-        assert any(one.startswith(f"recipes/min_o1/study.yaml:{line}: ") and said in one for one in lines), (
-            said,
-            lines,
-        )
+OPTIONS = [
+    (["--seeds", "0,x"], "--seeds: '0,x' is not a list of integers, e.g. 0,1,2"),
+    (["--only", "god"], "--only: no cell 'god'; did you mean 'good'?"),
+    (["--set", "train.stps=4"], "--set train.stps: cells.good: train.stps: unknown key; did you mean 'train.steps'?"),
+]
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--seeds", "0,x"], "--seeds: '0,x' is not a list of integers, e.g. 0,1,2"),
-        (["--only", "god"], "--only: no cell 'god'; did you mean 'good'?"),
-        (
-            ["--set", "train.stps=4"],
-            "--set train.stps: cells.good: train.stps: unknown key; did you mean 'train.steps'?",
-        ),
-    ],
-)
-def test_bad_options(lab, words, said):
-    assert said in refused(lab, *words)
+def test_mistakes_are_named_with_their_line_and_bad_options(lab):
+    for kind, mistakes in MISTAKES.items():
+        text = STUDY
+        for old, new, _, _ in mistakes:
+            assert old in text
+            text = text.replace(old, new, 1)
+        lab.write(f"recipes/{kind}/study.yaml", text)
+        lab.write(f"recipes/{kind}/study.mini.yaml", "by: level\n")
+    commands = [*([kind] for kind in MISTAKES), *(["min_o1", *words] for words, _ in OPTIONS)]
+    ends = lab.launch_each(*(["study", *words, "--scale", "mini"] for words in commands))
+    assert {status for status, _ in ends} == {2}
+    assert not (lab.path / "runs").exists()
+    for (kind, mistakes), (_, lines) in zip(MISTAKES.items(), ends, strict=False):
+        for _, _, line, said in mistakes:
+            begin = f"error: recipes/{kind}/study.yaml:{line}: "
+            assert any(one.startswith(begin) and said in one for one in lines), (said, lines)
+    for (_, said), (_, lines) in zip(OPTIONS, ends[len(MISTAKES) :], strict=True):
+        assert f"error: {said}" in lines
 
 
 def test_names_of_families_and_scales(lab):
