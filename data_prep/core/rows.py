@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -145,12 +146,32 @@ def decode(line: bytes, wrap: Callable[[Any], Any] = lambda value: value) -> dic
     except UnicodeDecodeError as error:
         return _bad("not UTF-8", {}, f"byte {error.start}: {line[max(0, error.start - 20) : error.start + 20]!r}")
     except ValueError as error:
-        return _bad("not JSON", {}, f"{error}: {line[:60]!r}"[:200])
+        return _bad("not JSON", {}, f"{fault_of(error)}: {line[:60]!r}"[:200])
     except RecursionError:
         return _bad("not JSON", {}, "nested too deeply")
     if not isinstance(value, dict):
         return _bad("not an object", {}, f"a JSON {type(value).__name__}: {line[:60]!r}")
     return value
+
+
+def fault_of(error: ValueError) -> str:
+    """What is wrong with a text that is no JSON, and where: the usual kinds by their names, others as Python says."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    before, after, what = error.doc[: error.pos].rstrip(), error.doc[error.pos :].strip(), error.msg
+    if "\0" in error.doc:
+        what = "NUL bytes, as a crash or a bad copy leaves them"
+    elif not after or what.startswith("Unterminated string"):
+        what = "it ends early: the end of it is missing"
+    elif after.startswith(("//", "/*", "#")):
+        what = "a comment, which JSON does not have"
+    elif re.match(r"[^,]?,\s*([\]}]|$)", before[-1:] + after[:80]):
+        what = "a trailing comma, which JSON does not have"
+    elif after.startswith(("'", "None", "True", "False")):
+        what = "Python's notation: write it with json.dumps"
+    elif what == "Extra data":
+        what = "another value after the first"
+    return f"{what} (line {error.lineno}, column {error.colno})"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -172,18 +193,21 @@ _LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", "
 def lines_of(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     """Number (from 1) and bytes of each non-blank line; None for a line longer than MAX_LINE_BYTES.
 
-    Lines end at \\n only: U+2028 and similar characters are legal inside JSON strings.
+    Lines end at \\n, \\r or both: U+2028 and similar characters are legal inside JSON strings.
     """
     number = 0
-    while line := file.readline(MAX_LINE_BYTES):
-        number += 1
-        line = line.removeprefix(b"\xef\xbb\xbf")  # at the start of the file, or of a file appended to it
-        if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+    while read := file.readline(MAX_LINE_BYTES):
+        if len(read) == MAX_LINE_BYTES and not read.endswith(b"\n"):
             while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
                 pass
+            number += 1
             yield number, None
-        elif line.strip():
-            yield number, line
+            continue
+        for line in read.splitlines() if b"\r" in read else (read,):
+            number += 1
+            line = line.removeprefix(b"\xef\xbb\xbf")  # of the file, or of one that was appended to it
+            if line.strip():
+                yield number, line
 
 
 def parse(line: bytes) -> Row:

@@ -17,15 +17,13 @@ from data_prep.core.validation import checked
 from data_prep.errors import DataError
 from data_prep.sources import messages
 from data_prep.sources.messages import Message, Unfit, is_blank, is_chat
-from data_prep.sources.names import Layout, layout_of, root
+from data_prep.sources.names import COLUMNS, Layout, layout_of, root
 
 Record = Mapping[str, Any]
 Convert = Callable[[Record], Row | Drop]
 Columns = dict[str, str | tuple[str, ...]]  # field of a row (meta.x allowed) -> column (a.b and a[0] allowed)
 AnswerFrom = Literal["gsm8k", "boxed", "boxed_or_short"]
 
-LABELS = ("difficulty", "level", "subject", "subfield", "type")  # kept in meta
-SOURCE = ("source", "data_source")
 _INSIDE = ("input", "chat_template_kwargs")  # columns that hold an object of such columns
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _TARGETS = frozenset(FIELDS) - {"meta", "score", "outcome"}
@@ -144,6 +142,8 @@ def _refuse_lost(record: Record, layout: Layout, row: Row) -> None:
         text = message["content"] if message["role"] == "user" else None
         if isinstance(text, str) and "<" in text and (mark := messages.PLACEHOLDER.search(text)):
             raise Unfit("images, video or audio", f"the prompt has {mark[0]}")
+        if isinstance(text, str) and (mark := messages.TEMPLATED.search(text)):
+            raise Unfit("a chat template in the prompt", f"{mark[0]}: write its turns as messages")
     messages.refuse_weight(record, row.get("meta", ()))
     unheld = [(name, reason, record[name]) for name, reason in layout.unheld]
     for columns in (record[name] for name in _INSIDE if isinstance(record.get(name), dict)):
@@ -195,8 +195,8 @@ def labels(record: Record) -> tuple[Row, dict[str, Any]]:
     """A new row with what keeps its name everywhere, and its meta."""
     given = record.get("meta")
     meta = dict(given) if isinstance(given, dict) else {}
-    meta.update({name: record[name] for name in LABELS if record.get(name) is not None})
-    source = next((record[name] for name in SOURCE if isinstance(record.get(name), str)), None)
+    meta.update({name: record[name] for name in COLUMNS["labels"] if record.get(name) is not None})
+    source = next((record[name] for name in COLUMNS["source"] if isinstance(record.get(name), str)), None)
     references = record.get("references")
     references = record.get("reference") if references is None else references
     references = [references] if isinstance(references, str) else references

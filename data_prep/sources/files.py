@@ -13,10 +13,11 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
-from data_prep.core.rows import READ, decode, lines_of
+from data_prep.core.rows import READ, decode, fault_of, lines_of
 from data_prep.core.step import Drop
 from data_prep.errors import DataError, os_errors
 from data_prep.sources.messages import is_chat
@@ -29,6 +30,7 @@ GLOB = frozenset("*?[")
 SPLITS = {"train": "train", "test": "test", "eval": "test", "validation": "validation", "valid": "validation",
           "val": "validation", "dev": "validation"}  # names of splits among the words of a file's path  # fmt: skip
 BOM = b"\xef\xbb\xbf"
+ODD = re.compile("[\0\udc80-\udcff]")  # in a cell: NUL, and bytes that are no UTF-8
 QUOTED = re.compile(r'"(?:[^"]|"")*"')  # a cell that a table program put in quotes
 _PAGE = "a web page (HTML), not data: download the file itself"
 # Beginnings of files that are something else than their names say.
@@ -116,6 +118,8 @@ def _opened(path: Path) -> io.BufferedReader:
         reader = path.open("rb")
     start = reader.peek(200)[:200]
     _refuse_foreign(start, path, {**NOT_DATA, **NOT_TEXT})
+    if start and not start.strip(b"\0"):
+        raise DataError(f"{path}: NUL bytes, as a crash or a bad copy leaves them, not data")
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:4]:
         raise DataError(f"{path}: UTF-16 or UTF-32 text; convert it: iconv -f UTF-16 -t UTF-8")
     return reader
@@ -160,8 +164,10 @@ def read_json(path: Path) -> Any:
             return json.loads(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {str(error) or 'nested too deeply'}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {fault_of(error)}") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: not JSON: nested too deeply") from error
 
 
 def _json(path: Path) -> Records:
@@ -177,8 +183,10 @@ def _json(path: Path) -> Records:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
     except (ValueError, RecursionError) as error:
-        if _kind(path) == ".json" and not text.lstrip().startswith(b"{"):
-            raise DataError(f"{path}: not JSON: {error}") from error
+        first = (decode(line or b"", _as_record) for _, line in islice(lines_of(io.BytesIO(text)), 2))
+        if all(isinstance(line, Drop) for line in first):  # it is no JSON lines either
+            fault = fault_of(error) if isinstance(error, ValueError) else "nested too deeply"
+            raise DataError(f"{path}: not JSON: {fault}") from error
         yield from _json_lines(io.BytesIO(text))
         return
     for index, value in enumerate(_unwrapped(values, path)):
@@ -253,8 +261,8 @@ def _csv(path: Path) -> Records:
 def _csv_record(record: Record, number: int, tabs: bool) -> Record | Drop:
     if None in record or None in record.values():
         return Drop("wrong number of columns", f"record {number}", bad=True)
-    if any("\udc80" <= char <= "\udcff" for text in record.values() for char in text if char > "\ud7ff"):
-        return Drop("not UTF-8", f"record {number}", bad=True)
+    if odd := next((odd for text in record.values() if (odd := ODD.search(text))), None):
+        return Drop("NUL bytes" if odd[0] == "\0" else "not UTF-8", f"record {number}", bad=True)
     texts = {name: _unquoted(text) if tabs else text for name, text in record.items()}
     return {name: None if text.strip().lower() == "nan" else text for name, text in texts.items()}
 

@@ -31,6 +31,12 @@ PLACEHOLDER = re.compile(
     r"<\|?(image|video|audio)(_pad|[ _]?\d+)?\|?>(?!.*</\1>)|<(img|audio|video)>[^\s<]+</\3>", re.DOTALL | re.IGNORECASE
 )
 
+# What chat templates write between turns: a prompt with it is a whole conversation, and would be framed twice.
+TEMPLATED = re.compile(
+    r"<\|(im_start|start_header_id)\|>|<start_of_turn>|<extra_id_1>|\[/INST\]|[<\[]\|(user|human|assistant|ai|bot)\|[>\]]",
+    re.IGNORECASE,
+)
+
 
 class Unfit(Exception):
     """Why a record is dropped: `reason` is what drops are counted by."""

@@ -15,19 +15,30 @@ COLUMNS: dict[str, tuple[str, ...]] = {kind: tuple(paths) for kind, paths in _NA
 _PATTERNS = {  # a long one is in parts
     kind: re.compile("".join(parts), re.IGNORECASE) for kind, parts in (_NAMES["fields"] | _NAMES["unheld"]).items()
 }
+_PAIR = {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in _NAMES["pair"].items()}
+
+
+class Pair(NamedTuple):
+    """Two columns of answers by what tells them apart (0, 1, 2, a, b), and those that say which is preferred."""
+
+    sides: Mapping[str, str]
+    choices: tuple[str, ...]
+    signed: tuple[str, ...]
 
 
 class Layout(NamedTuple):
     """The names of a record's columns, or of a message's fields, by what they hold.
 
     paths: of each kind in [columns], those that may have a value. fields: the names of each kind in [fields]. unheld:
-    names with the reason to drop the record. renamed: names in another spelling, with ours.
+    names with the reason to drop the record. renamed: names in another spelling, with ours. unread: names of no kind.
     """
 
     paths: Mapping[str, tuple[str, ...]]
     fields: Mapping[str, tuple[str, ...]]
     unheld: tuple[tuple[str, str], ...]
     renamed: Mapping[str, str]
+    pair: Pair | None
+    unread: tuple[str, ...]
 
 
 def layout_of(given: Mapping[str, Any]) -> Layout:
@@ -40,12 +51,28 @@ def _layout(names: tuple[str, ...]) -> Layout:
     known = {root(path) for paths in COLUMNS.values() for path in paths}
     spelled = {_plain(name).lower(): name for name in reversed(names)}
     reasons = ((name, next((kind for kind in _NAMES["unheld"] if kind in kinds(name)), None)) for name in names)
+    renamed = {name: ours for ours, name in spelled.items() if ours in known and ours not in names}
+    pair = _pair(names)
+    read = {*known, *renamed, *((*pair.sides.values(), *pair.choices, *pair.signed) if pair else ())}
     return Layout(
         {kind: tuple(p for p in paths if p in names or root(p) in names) for kind, paths in COLUMNS.items()},
         {kind: tuple(name for name in names if kind in kinds(name)) for kind in _NAMES["fields"]},
         tuple((name, reason) for name, reason in reasons if reason),
-        {name: ours for ours, name in spelled.items() if ours in known and ours not in names},
+        renamed,
+        pair,
+        tuple(name for name in names if name not in read and not kinds(name)),
     )
+
+
+def _pair(names: tuple[str, ...]) -> Pair | None:
+    """The two answers of a preference whose columns differ in a number or letter; None without, or with more."""
+    stems: dict[str, dict[str, str]] = {}
+    for name in names:
+        if match := _PAIR["side"].fullmatch(_plain(name)):
+            stems.setdefault(match[1].lower(), {})[match[2].lower()] = name
+    pairs = [sides for sides in stems.values() if "".join(sorted(sides)) in ("01", "12", "ab")]
+    choices, signed = (tuple(n for n in names if _PAIR[kind].fullmatch(_plain(n))) for kind in ("choice", "signed"))
+    return Pair(dict(sorted(pairs[0].items())), choices, signed) if len(pairs) == 1 and (choices or signed) else None
 
 
 @cache

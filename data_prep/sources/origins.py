@@ -100,6 +100,12 @@ class Origin:
             raise fault
         return first, sample, None
 
+    def names(self) -> list[str]:
+        """The columns of a local file's first records, none where a map names those to read."""
+        if self.columns or not isinstance(self.place, Path):
+            return []
+        return list(self.look(read_records(self.place))[1])
+
     def conversion(self, sample: Mapping[str, Any]) -> Convert:
         """How records of these columns become rows. Raises DataError for columns that are not there."""
         absent = [path for path in self.filter if root(path) not in sample and path not in sample]

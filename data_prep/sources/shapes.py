@@ -35,7 +35,7 @@ def recognised(sample: Record, where: str, thinking: str | None = None) -> Conve
     sample = _respelled(sample)
     layout = layout_of(sample)
     try:
-        named = _chat_of(sample, layout) or _first(sample, layout.paths["chosen"])
+        named = _chat_of(sample, layout) or any(_pair_of(sample, layout))
         named = named or any(isinstance(sample.get(name), str) for name in layout.paths["prompt"])
     except Unfit:  # each record says it for itself
         named = True
@@ -80,8 +80,8 @@ def _chat_of(record: Record, layout: Layout) -> tuple[str, Any] | None:
 def _recognised(record: Record, layout: Layout, thinking: str | None, learnt: str | None) -> Row:
     """learnt: the column that other records of the file have their completion or answer in."""
     row, meta = columns.labels(record)
-    prompt, last = _conversation(record, layout)
-    chosen, rejected = _first(record, layout.paths["chosen"]), _first(record, layout.paths["rejected"])
+    chosen, rejected = _pair_of(record, layout)
+    prompt, last = _conversation(record, layout, chosen)
     if chosen is None and isinstance(rejected, str | list | dict):  # ms-swift: the record's answer is the chosen one
         chosen = [last] if last else _first(record, layout.paths["completion"])
     is_pair = chosen is not None and rejected is not None
@@ -105,8 +105,8 @@ def _recognised(record: Record, layout: Layout, thinking: str | None, learnt: st
     if isinstance(given, str) and "####" in given:  # GSM8K: the solution and its number
         row["completion"], completed = row["completion"] if completed else given, True
         given = columns.final_answer({"answer": given}, "gsm8k")
-    listed = columns.decoded(given, '["')  # a list of texts as JSON
-    given = given if listed is None else listed
+    for start in ('["', "{"):  # a list of texts, or an object, as JSON
+        given = given if (read := columns.decoded(given, start)) is None else read
     if given is None and not completed and learnt is not None:
         raise columns.absent_value("completion" if learnt in COLUMNS["completion"] else "answer", learnt, record)
     short, longest = columns.as_text(given), MAX_TEXT_BYTES if completed else math.inf
@@ -125,8 +125,8 @@ def _completion(record: Record, layout: Layout, thinking: str | None, sampled: b
     names = ("content", "answer") if thinking else ("content",)
     if given is None and any(name in record for name in names) and messages.thought_of(record):
         given = _first(record, names)  # that the thought led to
-    if given is None or (isinstance(given, str) and not given.strip()):
-        return given if sampled else None
+    if given is None or isinstance(given, int | float) or (isinstance(given, str) and not given.strip()):
+        return given if sampled and isinstance(given, str) else None
     return messages.completion(given, thinking, messages.thought_of(record))
 
 
@@ -134,7 +134,33 @@ def _undesirable(label: Any) -> bool:
     return str(label).strip().lower().removesuffix(".0") in ("false", "0", "no", "undesirable", "bad", "rejected")
 
 
-def _conversation(record: Record, layout: Layout) -> tuple[list[Message], Message | None]:
+def _pair_of(record: Record, layout: Layout) -> tuple[Any, Any]:
+    """The chosen and the rejected answer, None for what is not there. Raises Unfit where none of two is preferred."""
+    chosen, rejected = _first(record, layout.paths["chosen"]), _first(record, layout.paths["rejected"])
+    if layout.pair is None or chosen is not None or rejected is not None:
+        return chosen, rejected
+    sides, columns_of = list(layout.pair.sides), (*layout.pair.choices, *layout.pair.signed)
+    given = {name: columns.as_text(record[name]) for name in columns_of if not is_blank(record[name])}
+    sided = {name: _side_of(text, sides, name in layout.pair.signed) for name, text in given.items()}
+    preferred = set(sided.values())
+    if len(preferred) != 1 or None in preferred:
+        named = " or ".join(layout.pair.sides.values())
+        raise Unfit("no preference", f"{named}: {', '.join(f'{name} is {given[name]}' for name in given) or 'null'}")
+    first = sides.index(str(preferred.pop()))
+    answers = [unpacked(record[name]) for name in layout.pair.sides.values()]
+    return answers[first], answers[1 - first]
+
+
+def _side_of(text: Any, sides: list[str], signed: bool) -> str | None:
+    """Which of two sides a preference names (`2`, `B`, `model_a`), or by its sign; None for a tie or another value."""
+    if not signed:
+        match = re.fullmatch(r"\W*(?:[a-z]+[\s_])?(\w)\W*", str(text).lower())
+        return match[1] if match and match[1] in sides else None
+    number = float(text) if re.fullmatch(r"[-+]?\d+(\.\d+)?", str(text)) else 0
+    return sides[number > 0] if number else None
+
+
+def _conversation(record: Record, layout: Layout, chosen: Any) -> tuple[list[Message], Message | None]:
     """The prompt's messages, and the assistant's last one where the record's conversation ends with it."""
     if (named := _chat_of(record, layout)) is not None:
         given = unpacked(record.get("completion")) if named[0] == "prompt" else None
@@ -147,7 +173,6 @@ def _conversation(record: Record, layout: Layout) -> tuple[list[Message], Messag
     name = next((name for name in texts if record[name].strip()), texts[0] if texts else None)
     if name is None:
         absent = next((name for name in (*layout.paths["chats"], *layout.paths["prompt"]) if name in record), None)
-        chosen = _first(record, layout.paths["chosen"])
         if is_chat(chosen) or (chosen is not None and (absent is None or record[absent] is None)):
             return [], None
         if absent and record[absent] is not None:

@@ -27,6 +27,7 @@ from data_prep.sources import tasks
 from data_prep.sources.columns import AnswerFrom, ColumnMap
 from data_prep.sources.fetch import Unreachable
 from data_prep.sources.files import files_of, read_records
+from data_prep.sources.names import layout_of
 from data_prep.sources.origins import Origin, Place
 from data_prep.sources.taking import limited, unique
 from data_prep.sources.tasks import Hub, Match, PromptName, Remote, Reward, Scalar, TaskName, TaskNames, Unanswered
@@ -35,6 +36,7 @@ from data_prep.steps.export import Export
 Heads = tuple[prompts.Head | None, prompts.Head | None]  # system prompt and instructions
 NO_TASK = tasks.Task.model_construct()
 FIRST = 100  # records that a preview shows
+SHOWN = 30  # columns that it names
 MAX_TEST_BYTES = 64_000_000  # of one input or output of a program's tests: contest inputs have megabytes
 
 
@@ -153,13 +155,19 @@ class Load(Step[LoadParams]):
         if not outputs:
             raise DataError(f"{self.reads(base)} holds no records")
         rows = [output for output in outputs if not isinstance(output, Drop)]
-        drops = Counter(output.reason for output in outputs if isinstance(output, Drop))
-        dropped, count = f"; dropped: {counts_line(drops)}" if drops else "", f"{len(outputs):,}"
-        if not rows:
-            detail = next((f" ({drop.detail})" for drop in outputs if isinstance(drop, Drop) and drop.detail), "")
-            raise DataError(f"{self.reads(base)}: none of the first {count} records becomes a row{dropped}{detail}")
+        drops = [output for output in outputs if isinstance(output, Drop)]
+        dropped = f"; dropped: {counts_line(Counter(drop.reason for drop in drops))}" if drops else ""
+        names = [name for origin in local for name in origin.names()]
+        unread = layout_of(dict.fromkeys(names)).unread
+        ignored = f"; columns not read: {_listed(unread)}" if unread else ""
+        if all(drop.bad for drop in drops) and not rows:
+            detail = next((f" ({drop.detail})" for drop in drops if drop.detail), "")
+            found = f"; its columns: {_listed(names)}" if names else ""
+            none = f"none of the first {len(outputs):,} records becomes a row"
+            raise DataError(f"{self.reads(base)}: {none}{dropped}{detail}{found}{ignored}")
         fields = ", ".join(name for name in FIELDS if any(name in row for row in rows))
-        return f"of the first {count} records {len(rows):,} become rows with {fields}{dropped}"
+        written = f"{len(rows):,} become rows" + (f" with {fields}" if rows else "")
+        return f"of the first {len(outputs):,} records {written}{dropped}{ignored}"
 
     def source_bytes(self, base: Path) -> int:
         paths = (origin.place for origin in self.origins(base) if isinstance(origin.place, Path))
@@ -241,6 +249,10 @@ class Load(Step[LoadParams]):
         if grader and (problem := grader.gold_problem(row)):
             return Drop("reference answer fails its own grader", str(row.get("id", "")), problem, bad=True)
         return row
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _too_long(row: Row) -> Drop | None:

@@ -30,7 +30,8 @@ def fault(row: Row, seen: dict[str, bytes], golds: bool = True) -> Drop | None:
     """
     name = prompt_of(row)
     if golds and not any(_is_given(row.get(gold)) for gold in GOLDS):
-        return Drop("no gold", name, f"a reward needs one of {', '.join(GOLDS)}", bad=True)
+        named = ", ".join(GOLDS)
+        return Drop("no gold", name, f"a reward needs one of {named}: name it by `columns` of a load", bad=True)
     prompt = hashlib.sha256(json.dumps(row["prompt"], sort_keys=True).encode()).digest()
     if name not in seen:
         seen[name] = prompt

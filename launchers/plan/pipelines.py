@@ -101,12 +101,18 @@ def check_data(resolved: Resolved, export: dict[str, Any]) -> None:
     """Raises UserError for anything wrong in the recipe's data pipeline."""
     spec = make_spec(data_name(resolved), resolved, data_steps(resolved, export))
     evaluated, trained = resolved.recipe.eval.tasks if resolved.recipe.eval else [], contamination.trained(spec)
+    jobs = {job.name: job.step() for job in pipeline.jobs(spec)}
+    unchanged = all(isinstance(step, Load) or step.passes for name, step in jobs.items() if name in trained)
+    writer = Export(ExportParams.model_validate(export))
     try:
-        for job in pipeline.jobs(spec):
-            if isinstance(step := job.step(), Load):
-                if job.name in trained and (why := contamination.clash(step.params, evaluated)):
-                    raise DataError(f"step {job.name!r} {why}", job.name)
-                step.peek(spec.base)
+        for name, step in jobs.items():
+            if isinstance(step, Load):
+                if name in trained and (why := contamination.clash(step.params, evaluated)):
+                    raise DataError(f"step {name!r} {why}", name)
+                if name in trained and unchanged and step.params.path:
+                    step.preview(spec.base, writer)
+                else:
+                    step.peek(spec.base)
     except DataError as error:
         raise fail(str(error), _step_where(_pipeline(resolved), error.step), spec.name) from None
 

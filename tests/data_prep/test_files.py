@@ -14,6 +14,7 @@ from pyarrow import feather
 from test_shapes import ANSWERED, ASKED, BAD, GOOD, QUESTION
 
 from data_prep.core import pipeline
+from data_prep.core.step import Drop
 from data_prep.errors import DataError
 from data_prep.sources.files import read_records
 
@@ -139,6 +140,60 @@ def test_tables_of_other_tools(content: str, tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text(content, "utf-8")
     expected = [{"prompt": "1 + 1?", "completion": "2"}, {"prompt": "2 + 2?", "completion": "4"}]
     assert list(read_records(tmp_path / "in.json")) == expected
+
+
+LINES = [json.dumps({"prompt": f"{n} + {n}?", "completion": str(2 * n)}) for n in range(3)]
+ARRAY = ",\n".join(LINES).join("[]")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cr.jsonl", "\r".join(LINES)),
+        ("mixed.jsonl", f"{LINES[0]}\r{LINES[1]}\r\n{LINES[2]}\n"),
+        ("cr.csv", "prompt,completion\r0 + 0?,0\r1 + 1?,2\r2 + 2?,4\r"),
+        ("mixed.csv", "prompt,completion\r\n0 + 0?,0\n1 + 1?,2\r2 + 2?,4"),
+        ("comma.jsonl", "\n".join(LINES).replace("?", ",] // '")),
+    ],
+)
+def test_lines_end_in_any_way(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content.encode())
+    assert [record["completion"] for record in read_records(tmp_path / name)] == ["0", "2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("nul.jsonl", LINES[0] + "\n" + "\0" * 900, "NUL bytes"),
+        ("text.jsonl", LINES[0] + "\n" + LINES[1].replace("?", "\0?"), "NUL bytes"),
+        ("all.jsonl", "\0" * 900, "NUL bytes"),
+        ("nul.csv", "prompt,completion\n1 + 1?,\0\n", "NUL bytes"),
+        ("nul.json", ARRAY + "\0" * 9, "NUL bytes"),
+        ("early.json", ARRAY[: ARRAY.rindex(",")], "ends early"),
+        ("string.json", ARRAY[: ARRAY.rindex(":") + 3], "ends early"),
+        ("comma.json", ARRAY[: ARRAY.index("\n")], "ends early"),
+        ("early.jsonl", ARRAY[: ARRAY.rindex(",")], "ends early"),
+        ("object.json", f'{{"data": {ARRAY}', "ends early"),
+        ("line.jsonl", "\n".join(LINES)[:-9], "ends early"),
+        ("above.json", f"// by a tool\n{ARRAY}", "a comment"),
+        ("inside.json", ARRAY.replace("\n", "/* next */\n"), "a comment"),
+        ("hash.jsonl", "# by a tool\n" + LINES[0], "a comment"),
+        ("array.json", ARRAY.replace("]", ",\n]"), "a trailing comma"),
+        ("member.json", ARRAY.replace("}", ",}"), "a trailing comma"),
+        ("lines.jsonl", ",\n".join(LINES) + ",", "a trailing comma"),
+        ("python.jsonl", str(json.loads(LINES[0])), "Python's notation"),
+        ("none.json", ARRAY.replace('"0"', "None"), "Python's notation"),
+        ("two.jsonl", LINES[0] + LINES[1] + "\n" + LINES[2], "another value after the first"),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_said(name: str, content: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content.encode())
+    try:
+        faults = [f"{record.reason} {record.detail}" for record in read_records(tmp_path / name)
+                  if isinstance(record, Drop)]  # fmt: skip
+    except DataError as error:
+        faults = [str(error)]
+    assert any(what in fault for fault in faults), faults
 
 
 def test_maps_are_objects(tmp_path: Path) -> None:

@@ -69,6 +69,29 @@ def test_rows_that_the_trainer_cannot_use_are_counted(record, export, dropped, t
         Load(LoadParams(path=str(path))).preview(tmp_path, Export(ExportParams(**export)))
 
 
+@pytest.mark.parametrize(
+    ("record", "export", "named"),
+    [
+        ({"query": "2 + 2?", "pos": ["4"], "neg": ["5"]}, {}, "query, pos, neg; columns not read: pos, neg"),
+        ({"question": "2 + 2?", "answer": "4"}, {}, "question, answer$"),
+        ({"instruction": "2 + 2?", "generations": ["4", "5"]}, {}, "columns not read: generations"),
+        ({"prompt": "2 + 2?", "good": "4", "bad": "5"}, {"preference": True}, "columns not read: good, bad"),
+        ({"prompt": "2 + 2?", "response_1": "4", "response_2": "5"}, {"preference": True}, "response_1, response_2"),
+        ({"prompt": "2 + 2?", "target": 4, "input_output": "{}"}, {"format": "verl"}, "columns not read: input_output"),
+    ],
+)
+def test_columns_that_may_hold_what_rows_lack_are_named(record, export, named, tmp_path):
+    path = making.write_jsonl(tmp_path / "mine.jsonl", [record])
+    with pytest.raises(DataError, match=named):
+        Load(LoadParams(path=str(path))).preview(tmp_path, Export(ExportParams.model_validate(export)))
+
+
+def test_a_filter_that_takes_none_of_the_first_rows_is_no_error(tmp_path):
+    path = making.write_jsonl(tmp_path / "mine.jsonl", [{"prompt": "1", "answer": "1", "kind": "x"}] * 3)
+    line = Load(LoadParams(path=str(path), filter={"kind": "y"})).preview(tmp_path)
+    assert line == "of the first 3 records 0 become rows; dropped: 3 filtered out; columns not read: kind"
+
+
 def test_check_of_a_recipe_reports_it(tmp_path):
     path = making.write_jsonl(tmp_path / "mine.jsonl", [shared("What is 2 + 2?", "It is 4.")])
     environ = {key: value for key, value in os.environ.items() if key not in OUTER_MAKE}
@@ -77,3 +100,7 @@ def test_check_of_a_recipe_reports_it(tmp_path):
     assert done.returncode == 0, done.stderr
     (line,) = json.loads(done.stdout)["data"]
     assert line.startswith(f"{path}: of the first 1 records 1 become rows with")
+    making.write_jsonl(path, [{"prompt": "What is 2 + 2?", "reply_text": "It is 4."}])
+    command[3] = "plan"  # which does not look at a preview
+    done = subprocess.run(command, cwd=REPO, env=environ, capture_output=True, text=True)
+    assert (done.returncode, "columns not read: reply_text" in done.stdout + done.stderr) == (2, True)

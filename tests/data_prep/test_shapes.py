@@ -58,6 +58,12 @@ def load(folder: Path, records: list[dict], **params: object) -> tuple[list[dict
         {"query": QUESTION, "response": GOOD, "rejected_response": BAD},
         {"messages": [ASKED, ANSWERED], "rejected_messages": [ASKED, WRONG]},
         {"chosen_messages": [ASKED, ANSWERED], "rejected_conversations": [ASKED, WRONG]},
+        {"qid": 1, "question": QUESTION, "response_j": GOOD, "response_k": BAD},
+        {"prompt": QUESTION, "response_0": BAD, "response_1": GOOD, "better_response_id": 1, "safer_response_id": 1},
+        {"instruction": QUESTION, "input": "", "output_1": GOOD, "output_2": BAD, "preference": 1.0},
+        {"winner": "model_b", "conversation_a": [ASKED, WRONG], "conversation_b": [ASKED, ANSWERED], "model_a": "x"},
+        {"prompt": QUESTION, "response_1": GOOD, "response_2": BAD, "preference_strength": -2},
+        {"question": QUESTION, "answer_a": BAD, "answer_b": GOOD, "Preferred": "B"},
     ],
     ids=[
         "texts",
@@ -77,6 +83,12 @@ def load(folder: Path, records: list[dict], **params: object) -> tuple[list[dict
         "ms-swift's query",
         "ms-swift's messages",
         "torchtune",
+        "stack-exchange-paired",
+        "pku-saferlhf",
+        "alpacafarm",
+        "chatbot arena",
+        "helpsteer2",
+        "a letter",
     ],
 )
 def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
@@ -122,6 +134,8 @@ def test_preferences_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
         {"messages": {"role": ["User", "Chatbot"], "content": [QUESTION, GOOD], "name": None}},
         {"messages": [json.dumps(ASKED), json.dumps(ANSWERED)]},
         {"messages": json.dumps(json.dumps([ASKED, ANSWERED], indent=1))},
+        {"kind": "MRC", "input": QUESTION, "target": GOOD},
+        {"instruction": QUESTION, "generation": GOOD, "distilabel_metadata": {"raw_output": GOOD}},
     ],
 )
 def test_conversations_of_all_public_shapes(record: dict, tmp_path: Path) -> None:
@@ -269,6 +283,25 @@ def test_a_system_prompt_as_parts(tmp_path: Path) -> None:
         ({"Question": QUESTION, "Correct Answer": "24", "Incorrect Answer 1": "18"}, "choices"),
         ({"prompt": QUESTION, "prefill": "8 × 3", "chosen": "= 24", "rejected": "= 18"}, "prefill"),
         ({"definition": "Count legs.", "inputs": "three spiders", "targets": "24"}, "definition"),
+        *(
+            ({"prompt": QUESTION, "response_0": GOOD, "response_1": BAD, **choice}, "no preference")
+            for choice in (
+                {"better_response_id": 1, "safer_response_id": 0},
+                {"winner": "tie"},
+                {"preference": 1.4},
+                {"preference": 2},
+                {"preference": None},
+                {"overall_preference": 0},
+            )
+        ),
+        *(
+            ({"prompt": f"{mark}{QUESTION}", "response": GOOD}, "a chat template in the prompt")
+            for mark in ("<|im_start|>user\n", "Hi\n<extra_id_1>Assistant\n", "[INST] Hi [/INST] Hello. ", "[|Human|] ")
+        ),
+        *(
+            ({"prompt": QUESTION, "ground_truth": gold}, "answer is not one text")
+            for gold in ('{"func_name": "validate_lowercase"}', '{ "inputs": ["1"], "outputs": ["24"]}')
+        ),
         (
             {"prompt": [ASKED], "completion": [{"role": "system", "content": "x"}, ANSWERED]},
             "system message among the turns",
