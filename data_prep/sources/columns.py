@@ -140,9 +140,11 @@ def _refuse_lost(record: Record, layout: Layout, row: Row) -> None:
     """Raise Unfit for what the record has and the row cannot hold: images in its text, or columns such as tools."""
     for message in row.get("prompt", ()):
         text = message["content"] if message["role"] == "user" else None
-        if isinstance(text, str) and "<" in text and (mark := messages.PLACEHOLDER.search(text)):
+        if not isinstance(text, str) or not ("<" in text or "[" in text):
+            continue
+        if mark := messages.PLACEHOLDER.search(text):
             raise Unfit("images, video or audio", f"the prompt has {mark[0]}")
-        if isinstance(text, str) and (mark := messages.TEMPLATED.search(text)):
+        if mark := messages.TEMPLATED.search(text):
             raise Unfit("a chat template in the prompt", f"{mark[0]}: write its turns as messages")
     messages.refuse_weight(record, row.get("meta", ()))
     unheld = [(name, reason, record[name]) for name, reason in layout.unheld]

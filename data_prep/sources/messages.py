@@ -33,8 +33,8 @@ PLACEHOLDER = re.compile(
 
 # What chat templates write between turns: a prompt with it is a whole conversation, and would be framed twice.
 TEMPLATED = re.compile(
-    r"<\|(im_start|start_header_id)\|>|<start_of_turn>|<extra_id_1>|\[/INST\]|[<\[]\|(user|human|assistant|ai|bot)\|[>\]]",
-    re.IGNORECASE,
+    r"<\|(im_start|start_header_id)\|>|<start_of_turn>|<extra_id_1>|\[/INST\]"
+    r"|[<\[]\|([Uu]ser|[Hh]uman|[Aa]ssistant|AI|[Bb]ot)\|[>\]]"
 )
 
 
