@@ -28,10 +28,12 @@ class LimitExceeded(DataError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest known name, else `; known: a, b, c`."""
+    """`; did you mean 'x'?` for the closest known name, else `; known: a, b, c`, or nothing if none is known."""
     names = sorted(known)
     close = get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names)}" if names else ""
 
 
 def explain(error: OSError, path: Path | None = None) -> DataError:

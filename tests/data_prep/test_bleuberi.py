@@ -187,6 +187,14 @@ def test_an_unknown_reference_model_lists_the_available_ones(tmp_path):
         making.run(tmp_path, ("reference_pool", params))
 
 
+def test_a_file_without_references_is_an_error_that_lists_its_columns(tmp_path):
+    """Such as the prompts of WildChat as they are."""
+    making.write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": QUESTIONS[0], "ability": "chat"}])
+    with pytest.raises(DataError) as caught:
+        making.run(tmp_path, ("reference_pool", {"path": "prompts.jsonl"}))
+    assert str(caught.value) == "no column ref_output_gold, references or reference; there are ability, prompt"
+
+
 @pytest.mark.parametrize(
     ("given", "made"),
     [

@@ -98,10 +98,9 @@ class Pool(Step):
         models = sorted(name.removeprefix(PREFIX) for name in columns if name.startswith(PREFIX))
         for model in self.params.ordered:
             if PREFIX + model not in columns and not (model == GOLD and columns & {"messages", *OWN}):
-                raise DataError(
-                    f"no column {PREFIX}{model}{nearest(model, models) or ', nor any other reference model'}"
-                    f"{f', nor {OWN[0]}' if model == GOLD else ''}"
-                )
+                own = f", {OWN[0]} or {OWN[1]}" if model == GOLD else ""
+                there = nearest(model, models) or f"; there are {', '.join(sorted(columns))}"
+                raise DataError(f"no column {PREFIX}{model}{own}{there}")
 
     def _row(self, record: Mapping[str, Any], columns: set[str]) -> Row | Drop:
         row_id = "" if record.get("id") is None else str(record["id"])
