@@ -367,7 +367,7 @@ def test_the_honest_program_passes(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CHEATS)
 def test_no_cheat_passes_a_test(name: str, kind: str) -> None:
-    found = score(CHEATS[name], kind)
+    found = score(CHEATS[name], kind, wall_s=5.0)  # one waits for itself
     assert found.value == 0.0, found
     assert found.outcome in ("scored", "bad_format"), found
     assert (found.outcome == "bad_format") == (name == "nothing")
