@@ -1,4 +1,4 @@
-"""lm-evaluation-harness: prompts, removal of thoughts, grading equal to the harness's own evaluator, the mini model."""
+"""lm-evaluation-harness: its prompts, removal of thoughts, grading equal to the harness's own evaluator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 
 from data_prep.core import pipeline
 from data_prep.errors import DataError
-from data_prep.evaluation import metrics
 from data_prep.inference.interpreters import run_with
 from launchers import envs
 from launchers.harnesses import lm_eval
@@ -115,17 +114,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def spec(folder: Path, names: list[str], answers: Path | None = None, **grade) -> pipeline.Spec:
-    """Prompts, completions (from a file or the mini model), grades."""
+    """Prompts, and grades of the completions in a file."""
     tasks = {"tasks": names, "paths": {name: str(folder / f"{name}.yaml") for name in names}}
-    sampled = {"model": str(REPO / "recipes/mini/model"), "temperature": 0, "max_tokens": 64}
-    steps = [
-        {"name": "prompts", "kind": lm_eval.PROMPTS, "params": tasks},
-        {"name": "generate", "kind": "generate", "params": sampled, "inputs": ["prompts"]}
-        if answers is None
-        else {"name": "answers", "kind": "load", "params": {"path": str(answers)}},
-        {"name": "grade", "kind": lm_eval.GRADE, "params": {**tasks, **grade},
-         "inputs": ["generate" if answers is None else "answers"]},
-    ]  # fmt: skip
+    steps: list[dict] = [{"name": "prompts", "kind": lm_eval.PROMPTS, "params": tasks}]
+    if answers is not None:
+        steps.append({"name": "answers", "kind": "load", "params": {"path": str(answers)}})
+        steps.append({"name": "grade", "kind": lm_eval.GRADE, "params": {**tasks, **grade}, "inputs": ["answers"]})
     return pipeline.Spec.model_validate(
         {"name": "test", "base": str(folder), "cache": str(folder.parent / "cache/steps"), "steps": steps}
     )
@@ -138,25 +132,6 @@ def step(made: pipeline.Spec, name: str, python: Path | None = None) -> list[dic
     else:
         run_with(made, [name], python)
     return list(pipeline.read_rows(pipeline.find(made, name)))
-
-
-def test_the_mini_model_is_graded_and_counted_with_an_interval(folder: Path, harness: Path, vllm_python: Path) -> None:
-    made = spec(folder, ["sums500"])
-    prompts = step(made, "prompts", harness)
-    assert [row["prompt"] for row in prompts] == [[{"role": "user", "content": row["problem"]}] for row in SUMS]
-    step(made, "generate", vllm_python)
-    rows = step(made, "grade", harness)
-    file = folder / "spec.json"
-    file.write_text(made.model_dump_json())
-    assert metrics.main(["evaluate", "--spec", str(file), "--label", "after", "--model", "mini",
-                         "--out", str(folder / "after.json")]) == 0  # fmt: skip
-    result = json.loads((folder / "after.json").read_text())["tasks"]["sums500"]
-    right = sum(row["completion"].endswith(f"boxed{{{sum_['answer']}}}") for row, sum_ in zip(rows, SUMS, strict=True))
-    assert right >= 4  # of 6: the mini model adds two numbers
-    assert result["mean"] == pytest.approx(100 * right / 6, abs=0.1)
-    assert result["ci95"][0] < result["mean"] <= result["ci95"][1]
-    assert result["metric"]["name"] == "exact_match"
-    assert result["mean_tokens"] > 0
 
 
 SAID = {
@@ -176,6 +151,7 @@ ANSWERS = {"22+30=?": "", "45+54=?": "I add.", "61+17=?": "no thought \\boxed{78
 def test_grades_equal_the_harnesss_without_thoughts(folder: Path, harness: Path) -> None:
     names = ["sums500", "following"]
     prompts = step(spec(folder, names), "prompts", harness)
+    assert [row["prompt"] for row in prompts[:6]] == [[{"role": "user", "content": row["problem"]}] for row in SUMS]
     about = {"22+30=?": {"finish_reason": "length"}}
     rows = []
     for row in prompts:
@@ -253,48 +229,49 @@ def _ifbench(number: int, check: str, **given: object) -> dict:
     return {"key": str(number), "prompt": check, "instruction_id_list": [check], "kwargs": [given]}
 
 
-@pytest.mark.parametrize(
-    ("name", "rows", "answers"),
-    [
-        (
-            "popqa",
-            [
-                {"id": 1, "question": "Capital of what is Paris?", "possible_answers": '["France", "French Republic"]'},
-                {"id": 2, "question": "Who wrote Emma?", "possible_answers": '["Jane Austen", "Austen"]'},
-            ],
-            [(0, "It is the french republic.", 1), (1, "Charlotte Brontë", 0)],
-        ),
-        (
-            "ifbench",
-            [_ifbench(1, "format:no_whitespace"), _ifbench(2, "format:quote_unquote"),
-             _ifbench(3, "count:keywords_multiple", **{f"keyword{n}": letter for n, letter in enumerate("abcde", 1)})],
-            [(0, "Here\nlikethis", 1), (0, "like this", 0), (1, "!!", 0), (1, 'I "quote" it.', 1),
-             (2, "abbcccdddddeeeeeee", 1), (2, "abbccc", 0)],
-        ),
-        (
-            "zebralogic",
-            [{"id": "z1", "size": "2*2", "puzzle": "Two houses. Ann drinks tea.", "solution": GRID}],
-            [(0, f"First {{}}.\n```json\n{GRID_RIGHT}\n```", 1),
-             (0, f'{{"reasoning": "a\nb", "solution": {GRID_RIGHT}}}', 1),
-             (0, GRID_RIGHT.replace("milk", "tea"), 0), (0, f"{GRID_RIGHT} No: {{}}", 0), (0, '{"a":' * 30_000, 0),
-             (0, "Ann, tea; Bo, milk", 0), (0, '{"House 1": ["Ann", "tea"], "solution": 3}', 0)],
-        ),
-    ],
-    ids=["popqa", "ifbench", "zebralogic"],
-)  # fmt: skip
-def test_task_files_of_ours(folder: Path, harness: Path, name: str, rows: list, answers: list) -> None:
+# Rows in a benchmark's columns, and answers: to which row, the text, its score.
+OURS: dict[str, tuple[list, list[tuple[int, str, int]]]] = {
+    "popqa": (
+        [
+            {"id": 1, "question": "Capital of what is Paris?", "possible_answers": '["France", "French Republic"]'},
+            {"id": 2, "question": "Who wrote Emma?", "possible_answers": '["Jane Austen", "Austen"]'},
+        ],
+        [(0, "It is the french republic.", 1), (1, "Charlotte Brontë", 0)],
+    ),
+    "ifbench": (
+        [_ifbench(1, "format:no_whitespace"), _ifbench(2, "format:quote_unquote"),
+         _ifbench(3, "count:keywords_multiple", **{f"keyword{n}": letter for n, letter in enumerate("abcde", 1)})],
+        [(0, "Here\nlikethis", 1), (0, "like this", 0), (1, "!!", 0), (1, 'I "quote" it.', 1),
+         (2, "abbcccdddddeeeeeee", 1), (2, "abbccc", 0)],
+    ),
+    "zebralogic": (
+        [{"id": "z1", "size": "2*2", "puzzle": "Two houses. Ann drinks tea.", "solution": GRID}],
+        [(0, f"First {{}}.\n```json\n{GRID_RIGHT}\n```", 1),
+         (0, f'{{"reasoning": "a\nb", "solution": {GRID_RIGHT}}}', 1),
+         (0, GRID_RIGHT.replace("milk", "tea"), 0), (0, f"{GRID_RIGHT} No: {{}}", 0), (0, '{"a":' * 30_000, 0),
+         (0, "Ann, tea; Bo, milk", 0), (0, '{"House 1": ["Ann", "tea"], "solution": 3}', 0)],
+    ),
+}  # fmt: skip
+
+
+def test_task_files_of_ours(folder: Path, harness: Path) -> None:
     """The family's own task files, with their data replaced by rows in its columns."""
     source = REPO / "recipes/long_cot/tasks/lm_eval"
-    making.write_jsonl(folder / f"{name}.jsonl", rows)
-    data = [f"dataset_path: json\ndataset_kwargs: {{data_files: {{SPLIT: {folder}/{name}.jsonl}}}}"]
-    lines = (source / f"{name}.yaml").read_text().splitlines()
-    (split,) = (line.partition(": ")[2] for line in lines if line.startswith("test_split"))
-    lines = [line for line in lines if not line.startswith("dataset_")]
-    (folder / f"{name}.yaml").write_text("\n".join([*lines, data[0].replace("SPLIT", split)]))
-    (folder / f"{name}.py").write_text((source / f"{name}.py").read_text())
-    prompts = step(spec(folder, [name]), "prompts", harness)
-    assert len(prompts) == len(rows)
-    completed = [{**prompts[at], "id": str(n), "completion": text} for n, (at, text, _) in enumerate(answers)]
-    made = spec(folder, [name], making.write_jsonl(folder / "answers.jsonl", completed))
+    for name, (rows, _) in OURS.items():
+        making.write_jsonl(folder / f"{name}.jsonl", rows)
+        data = f"dataset_path: json\ndataset_kwargs: {{data_files: {{SPLIT: {folder}/{name}.jsonl}}}}"
+        lines = (source / f"{name}.yaml").read_text().splitlines()
+        (split,) = (line.partition(": ")[2] for line in lines if line.startswith("test_split"))
+        lines = [line for line in lines if not line.startswith("dataset_")]
+        (folder / f"{name}.yaml").write_text("\n".join([*lines, data.replace("SPLIT", split)]))
+        (folder / f"{name}.py").write_text((source / f"{name}.py").read_text())
+    prompts = step(spec(folder, [*OURS]), "prompts", harness)
+    completed, expected = [], []
+    for name, (rows, answers) in OURS.items():
+        own = [row for row in prompts if row["source"] == name]
+        assert len(own) == len(rows)
+        completed += [{**own[at], "id": f"{name}/{n}", "completion": text} for n, (at, text, _) in enumerate(answers)]
+        expected += [(name, score) for _, _, score in answers]
+    made = spec(folder, [*OURS], making.write_jsonl(folder / "answers.jsonl", completed))
     step(made, "answers")
-    assert [row["score"] for row in step(made, "grade", harness)] == [score for _, _, score in answers]
+    assert [(row["source"], row["score"]) for row in step(made, "grade", harness)] == expected

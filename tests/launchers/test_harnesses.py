@@ -1,9 +1,7 @@
-"""`eval.harness`: whose a task is, the steps of an evaluation, what is refused, a run of lm_eval on a CPU."""
+"""`eval.harness`: whose a task is, the steps of an evaluation, what is refused. test_own.py runs one."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +14,6 @@ from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides, parse_settings
 from rewards.thinking import PRESETS
-from tests.conftest import Repo
 
 
 def resolved(*settings: str, name: str = "long_cot/sft_llama_base_think") -> compose.Resolved:
@@ -113,39 +110,3 @@ def test_online_rl_validates_on_tasks_of_ours_and_evaluates_on_both() -> None:
     assert "needs a task of configs/tasks in eval.tasks" in str(faults)
     _, faults = preflight.check(resolved("eval=_eval_rules.yaml", name=name), trains=False)
     assert not faults  # a model as it is
-
-
-TASK = """
-task: sums500
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-output_type: generate_until
-test_split: test
-doc_to_text: "{{{{problem}}}}"
-doc_to_target: answer
-generation_kwargs: {{until: []}}
-filter_list:
-  - name: last
-    filter: [{{function: regex, regex_pattern: "(-?[0-9]+)", group_select: -1}}, {{function: take_first}}]
-metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
-"""
-
-
-def test_a_run_has_both_kinds_of_tasks_in_one_report(repo: Repo, tmp_path: Path) -> None:
-    """The mini model as it is, on sums of ours and on a task file of the harness's format."""
-    sums = [{"problem": f"{a}+{b}=?", "answer": str(a + b)} for a, b in [(14, 52), (22, 30), (83, 53), (27, 22)]]
-    data = repo.write("tasks/sums.jsonl", "".join(json.dumps(row) + "\n" for row in sums))
-    file = repo.write("tasks/sums500.yaml", TASK.format(file=data))
-    words = ["eval.harness=lm_eval", "eval.tasks=[arithmetic, sums500]", "eval.limit=4", f"eval.paths.sums500={file}"]
-    given = " ".join(f"'{word}'" for word in words)
-    done = repo.make("eval/min_o1/sft_short", "SCALE=mini", "MODEL=recipes/mini/model", f"SET={given}")
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    run = next(repo.path.glob("runs/min_o1/sft_short/*/eval/after.json")).parents[1]
-    made = json.loads((run / "eval/after.json").read_text())["tasks"]
-    assert {task: one["prompts"] for task, one in made.items()} == {"arithmetic": 4, "sums500": 4}
-    assert made["sums500"]["metric"]["name"] == "exact_match"
-    low, high = made["sums500"]["ci95"]
-    assert low < made["sums500"]["mean"] <= high
-    page = (run / "report.html").read_text()
-    assert "sums500" in page
-    assert "exact_match" in page

@@ -31,6 +31,20 @@ split: test
 reward: {name: "recipes.x.brevity:Brevity"}
 metric: {name: brevity, unit: points}
 """
+# In lm-evaluation-harness's format.
+SUMS = """task: sums500
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+output_type: generate_until
+test_split: test
+doc_to_text: "{{{{problem}}}}"
+doc_to_target: answer
+generation_kwargs: {{until: []}}
+filter_list:
+  - name: last
+    filter: [{{function: regex, regex_pattern: "(-?[0-9]+)", group_select: -1}}, {{function: take_first}}]
+metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
+"""
 RECIPE = """# make x/y
 extends: [../min_o1/sft_long.yaml, ../min_o1/mini.yaml]
 data: tasks/shop.jsonl
@@ -49,20 +63,41 @@ def _own(repo: Repo) -> None:
     repo.write("recipes/x/y.yaml", RECIPE)
 
 
-def test_a_model_is_evaluated_as_it_is_on_a_benchmark_of_ones_own(repo: Repo, mini_model: Path) -> None:
+def test_a_model_is_evaluated_as_it_is_on_benchmarks_of_ones_own_and_of_a_harness(repo: Repo, mini_model: Path) -> None:
+    """The mini model, on a benchmark with a reward and a metric of its own, on sums of ours and on a harness's task."""
     _own(repo)
+    sums = [{"problem": f"{a}+{b}=?", "answer": str(a + b)} for a, b in [(14, 52), (22, 30), (83, 53), (27, 22)]]
+    data = repo.write("recipes/x/sums.jsonl", "".join(json.dumps(row) + "\n" for row in sums))
+    file = repo.write("recipes/x/sums500.yaml", SUMS.format(file=data))
+    tasks = f"tasks: [shop, arithmetic, sums500], harness: lm_eval, limit: 4, paths: {{sums500: {file}}}"
+    repo.write("recipes/x/y.yaml", RECIPE.replace("tasks: [shop]", tasks).replace("max_tokens: 16", "max_tokens: 64"))
     done = repo.launch("eval", "x/y", "--model", str(mini_model), "--json")
     assert done.returncode == 0, done.stderr
     run = Path(json.loads(done.stdout)["run"])
     result = json.loads((run / "eval/after.json").read_text())
-    assert result["tasks"]["shop"]["metric"] == {"name": "brevity", "unit": "points", "higher_is_better": True}
-    assert -1 < result["tasks"]["shop"]["mean"] < 0  # points, not hundredths
+    assert {task: made["prompts"] for task, made in result["tasks"].items()} == {
+        "shop": 1,
+        "arithmetic": 4,
+        "sums500": 4,
+    }
+    shop, harness = (result["tasks"][task] for task in ("shop", "sums500"))
+    assert shop["metric"] == {"name": "brevity", "unit": "points", "higher_is_better": True}
     assert result["versions"]
-    (row,) = [json.loads(line) for line in (run / "eval/after.rows.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (run / "eval/after.rows.jsonl").read_text().splitlines()]
+    (row,) = [row for row in rows if row["source"] == "shop"]
     assert row["prompt"][-1]["content"] == "A pen costs 2 dollars. What do 3 cost?"
-    assert row["meta"]["tokens"] <= 16
+    assert row["meta"]["tokens"] <= 64
+    assert shop["mean"] == pytest.approx(-len(row["completion"]) / 100, abs=0.01)  # points, not hundredths
+    answers = [row["completion"] for row in rows if row["source"] == "sums500"]
+    right = sum(text.endswith(f"boxed{{{one['answer']}}}") for text, one in zip(answers, sums, strict=True))
+    assert right >= 2  # of 4: the mini model adds two numbers
+    assert (harness["metric"]["name"], harness["mean"]) == ("exact_match", 100 * right / 4)
+    assert harness["ci95"][0] < harness["mean"] <= harness["ci95"][1]
+    assert harness["mean_tokens"] > 0
     text = (run / "report.html").read_text()
     assert "shop: the published −10.6 points lies below the 95 % interval of this run" in text
+    assert "sums500" in text
+    assert "exact_match" in text
     (line,) = repo.launch("status").stdout.splitlines()
     assert line.startswith("done       x/y")
 
