@@ -17,13 +17,17 @@ from launchers.recipe.compose import Overrides
 from tests.conftest import REPO
 from tests.launchers.test_verl import ONLINE
 
-# One process for all: importing verl takes longer than checking.
+# One process for all: importing verl takes longer than checking. Layers that differ in names alone are composed once.
 CHECK = """
-import json, sys
+import json, re, sys
 from pathlib import Path
 from launchers.plugins.verl import check
+composed = {}
 for folder in map(Path, sys.argv[1:]):
-    config = check.compose(folder)
+    layers = "".join(path.read_text() for path in sorted(folder.glob("*.yaml"))).replace(str(folder), "")
+    layers = re.sub(r"#.*|(project_name|experiment_name|train_files|val_files): .*", "", layers)
+    config = composed[layers] = composed.get(layers) or check.compose(folder)
+    config.reward.custom_reward_function.reward_kwargs.config = str(folder / "reward.json")
     found = check.explain(check.faults(config, data=False), json.loads((folder / "origins.json").read_text()))
     print("checked " + json.dumps([str(folder), found]))
 """
