@@ -74,6 +74,7 @@ MINI = [
     "+ray_kwargs.ray_init.address=local",  # never a cluster that happens to run here
     "+ray_kwargs.ray_init.include_dashboard=False",
     "+ray_kwargs.ray_init.object_store_memory=200000000",
+    "+ray_kwargs.ray_init._system_config={prestart_worker_first_driver:false}",  # two workers that verl's never are
 ]
 VLLM = [
     f"{ROLLOUT}.dtype=float32",
