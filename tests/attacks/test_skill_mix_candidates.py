@@ -137,7 +137,7 @@ def test_a_batch_of_candidates_gets_what_each_has_earned(tmp_path: Path, source:
         for number, one in enumerate(batch)
     ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    limits = {"cpu_s": 0.5, "output_kb": 256, "compile_cpu_s": 5, "most_timeouts": 1}
+    limits = {"cpu_s": 0.5, "output_kb": 256, "compile_cpu_s": 5 if source else 3, "most_timeouts": 1}
     steps = [
         {"name": "load", "kind": "load", "params": {"path": "in.jsonl"}},
         {
