@@ -118,10 +118,10 @@ def as_question(name: str, record: Record) -> Question:
     return question
 
 
-def programs(name: str, one: Question, count: int = 2) -> list[str]:
-    """The gold, a stub, an empty program and mutants."""
+def programs(name: str, one: Question) -> list[str]:
+    """The gold, a stub, an empty program and a mutant."""
     made = stub(one.gold, "cpp", one.function, one.signature)
-    return [one.gold, made or "", "", *(mutant.code for mutant in islice(mutants(one.gold, "cpp", name), count))]
+    return [one.gold, made or "", "", *(mutant.code for mutant in islice(mutants(one.gold, "cpp", name), 1))]
 
 
 def ends(code: str, suite: Suite) -> set[str]:
