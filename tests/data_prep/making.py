@@ -1,6 +1,7 @@
 """Small specs and files for tests of data steps."""
 
 import json
+import shutil
 from pathlib import Path
 
 from data_prep.core import pipeline
@@ -47,3 +48,13 @@ def run(folder: Path, *items: Item, **extra) -> tuple[Manifest, list[dict]]:
 def shards(directory: Path) -> dict[str, bytes]:
     """Rows and drops of a step's directory, by file name."""
     return {path.name: path.read_bytes() for path in sorted((directory / "shards").glob("*.jsonl"))}
+
+
+def base_model(model: Path, folder: Path) -> Path:
+    """A copy of a model without its chat template, which lies beside it in template.jinja."""
+    base = shutil.copytree(model, folder / "base", ignore=shutil.ignore_patterns("chat_template*"))
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    template = config.get("chat_template") or (model / "chat_template.jinja").read_text()
+    (base / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": None}))
+    (folder / "template.jinja").write_text(template)
+    return base

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import making
 import pytest
 from pydantic import ValidationError
 
@@ -127,23 +127,13 @@ def test_engine_and_sampling_names_are_vllms(vllm_python: Path) -> None:
     )
 
 
-def test_a_base_model_uses_the_given_chat_template(mini_model: Path, vllm_python: Path, tmp_path: Path) -> None:
-    base = tmp_path / "base"
-    shutil.copytree(mini_model, base, ignore=shutil.ignore_patterns("chat_template*"))
-    config = json.loads((base / "tokenizer_config.json").read_text())
-    template = config.get("chat_template") or (mini_model / "chat_template.jinja").read_text()
-    (base / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": None}))
-    params = {"model": str(base), "max_tokens": 16, "seed": 3}
-    make_spec(tmp_path, [question(i) for i in range(4)], **params)
+def test_a_base_model_needs_a_chat_template(mini_model: Path, vllm_python: Path, tmp_path: Path) -> None:
+    base = making.base_model(mini_model, tmp_path)
+    make_spec(tmp_path, [question(i) for i in range(4)], model=str(base), max_tokens=16)
     refused = start(vllm_python, tmp_path)
     output, _ = refused.communicate(timeout=120)
     assert refused.returncode == 2
     assert "its tokenizer has no chat template: set chat_template to a Jinja file" in output
-    (tmp_path / "template.jinja").write_text(template)
-    make_spec(tmp_path, [question(i) for i in range(4)], **params, chat_template="template.jinja")
-    (tmp_path / "cache" / next((tmp_path / "cache").glob("generate-*")).name).rename(tmp_path / "refused")
-    finish(start(vllm_python, tmp_path))
-    assert manifest(tmp_path).rows_out == 4
 
 
 def test_rows_keep_their_fields_except_those_of_a_completion() -> None:

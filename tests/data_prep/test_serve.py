@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import making
 import pytest
 
 from data_prep.core import pipeline
@@ -21,8 +21,8 @@ from data_prep.errors import DataError
 from data_prep.inference.api.client import ChatClient
 from data_prep.inference.api.providers import find_form
 from data_prep.inference.sampling import Sampling
-from data_prep.inference.vllm.server import HOST, last_line, serve
-from data_prep.inference.vllm.settings import locked_version
+from data_prep.inference.vllm.server import last_line, serve
+from data_prep.inference.vllm.settings import EngineOptions, locked_version
 from rewards.thinking import thinking
 
 REPO = Path(__file__).resolve().parents[2]
@@ -132,10 +132,13 @@ def questions(count: int) -> list[Row]:
 def test_real_server_answers_alike_for_a_seed_and_its_death_is_noticed(
     mini_model: Path, vllm_python: Path, tmp_path: Path
 ) -> None:
+    """A base model with a chat template of one's own."""
+    model = str(making.base_model(mini_model, tmp_path))
     sampling = Sampling(n=2, temperature=1.0, max_tokens=40, seed=5)
-    with serve(str(mini_model), python=vllm_python, log=tmp_path / "log") as endpoint:
-        form = find_form("vllm", "", str(mini_model))
-        client = ChatClient(endpoint.base_urls, str(mini_model), concurrency=16, form=form, watch=endpoint.watch)
+    options = EngineOptions(chat_template="template.jinja")
+    with serve(model, base=tmp_path, python=vllm_python, options=options, log=tmp_path / "log") as endpoint:
+        form = find_form("vllm", "", model)
+        client = ChatClient(endpoint.base_urls, model, concurrency=16, form=form, watch=endpoint.watch)
         first = client.run(questions(16), sampling)
         again = client.run(questions(16)[::-1], sampling)
         assert first == again[::-1]
@@ -163,41 +166,6 @@ def shared_memory(pids: list[int]) -> set[Path]:
     """Shared-memory files that processes have open."""
     lines = [line for pid in pids if alive(pid) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
     return {Path(line.split()[-1]) for line in lines if "/dev/shm/psm_" in line}
-
-
-@pytest.fixture
-def killed_parent(mini_model: Path, vllm_python: Path, tmp_path: Path) -> Iterator[tuple[int, list[int], set[Path]]]:
-    """The port, processes and shared memory of a real server whose parent was killed by SIGKILL while it served."""
-    program = f"""
-import sys, time
-from pathlib import Path
-from data_prep.inference.vllm.server import serve
-python, log = Path({str(vllm_python)!r}), Path({str(tmp_path / "log")!r})
-with serve({str(mini_model)!r}, python=python, log=log) as endpoint:
-    print(endpoint.base_url, endpoint.servers[0].process.pid, flush=True)
-    time.sleep(600)
-"""
-    with subprocess.Popen([sys.executable, "-c", program], cwd=REPO, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        url, guard = parent.stdout.readline().split()
-        family = [int(guard), *descendants(int(guard))]
-        shared = shared_memory(family)
-        os.kill(parent.pid, signal.SIGKILL)
-    yield int(url.split(":")[2].split("/")[0]), family, shared
-    for pid in filter(alive, family):
-        os.kill(pid, signal.SIGKILL)
-
-
-def test_kill_9_of_the_parent_leaves_no_process_no_memory_and_a_free_port(
-    killed_parent: tuple[int, list[int], set[Path]],
-) -> None:
-    port, family, shared = killed_parent
-    assert len(family) >= 3  # the guard, the server and its engine
-    assert until(lambda: not any(map(alive, family)), 20)
-    assert shared
-    assert not [path for path in shared if path.exists()]
-    with socket.create_server((HOST, port)):
-        pass
 
 
 @pytest.mark.full

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from launchers import envs
 from tests.conftest import Repo
 from tests.launchers.test_llamafactory import _wait
-from tests.launchers.test_whole_run import _assert_nothing_is_left, _json, _make, _run_of, _started
+from tests.launchers.test_whole_run import _assert_nothing_is_left, _json, _make, _run_of, _shared_memory, _started
 
 RUN = "min_o1/grpo"
 TINY = (
@@ -49,16 +48,6 @@ def _kill_one(repo: Repo, title: str) -> None:
     pids = [pid for pid, words in _titles(repo).items() if re.match(title, words)]
     assert pids, f"no process {title}: {sorted(_titles(repo).values())}"
     os.kill(pids[0], signal.SIGKILL)
-
-
-def _shared_memory(repo: Repo) -> set[Path]:
-    """The files of vLLM's and Ray's shared memory that processes of the repo have open."""
-    found: set[Path] = set()
-    for pid in _titles(repo):
-        with suppress(OSError):  # it has just ended
-            opened = re.findall(r"/dev/shm/(?:psm_|plasma)\S+$", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE)
-            found |= set(map(Path, opened))
-    return found
 
 
 def _last(run: Path) -> int:
@@ -107,7 +96,7 @@ def _killed_and_finished(repo: Repo, victim: str, mini_model: Path, settings: st
     with _started(repo, *words) as process:
         _wait(lambda: process.poll() is not None or any(_last(run) >= 2 for run in repo.path.glob("runs/*/*/*-*")), 700)
         assert process.poll() is None, (repo.path / "make.log").read_text()[-3000:]
-        shared = _shared_memory(repo)
+        shared = _shared_memory(_titles(repo))
         _kill_one(repo, victim)
         assert process.wait(200) != 0  # a death is a failure with a reason, never a hang
     _assert_nothing_is_left(repo)

@@ -10,14 +10,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from data_prep.core import guard
 from data_prep.core.rows import read_jsonl
 from launchers.report.format import number
 from tests.conftest import Repo
@@ -69,6 +70,16 @@ def _processes(repo: Repo) -> dict[int, str]:
                     found[int(entry.name)] = b" ".join(words[1:]).decode(errors="replace")
             except OSError:
                 continue  # it has just ended
+    return found
+
+
+def _shared_memory(pids: Iterable[int]) -> set[Path]:
+    """The files of vLLM's and Ray's shared memory that processes have open."""
+    found: set[Path] = set()
+    for pid in pids:
+        with suppress(OSError):  # it has just ended
+            opened = re.findall(r"/dev/shm/(?:psm_|plasma)\S+$", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE)
+            found |= set(map(Path, opened))
     return found
 
 
@@ -164,9 +175,14 @@ def test_a_run_killed_while_it_generates_is_finished_by_the_same_command(few_rep
 
     with _started(repo, *words) as process:
         _wait(shards, 120)
+        family = guard.descendants(process.pid)  # the engine, whose title has replaced its environment, among them
+        shared = _shared_memory(family)
         assert _kill(repo, "launcher")
         assert process.wait(30) != 0
     _assert_nothing_is_left(repo)
+    _wait(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()], 15)
+    assert shared
+    assert not [path for path in shared if path.exists()]
     (shard,) = shards()
     made = shard.stat().st_mtime_ns
     assert not (shard.parents[1] / "manifest.json").exists(), "killed too late to prove anything"
