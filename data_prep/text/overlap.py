@@ -7,7 +7,7 @@ Candidates are the questions that share word bigrams with the text; bigrams of m
 evidence. Each candidate is aligned with the text (longest common subsequence). It is repeated where the aligned tokens
 carry most of the question's weight (inverse document frequency in the benchmark) and nothing contradicts: another
 number, operator, variable or rare word in the same place means another question of the same template. Variables may be
-renamed consistently, and so may persons where there are numbers to compare.
+renamed consistently, and so may persons where there are numbers to compare. Clauses may stand in another order.
 """
 
 from __future__ import annotations
@@ -47,6 +47,16 @@ CONTENT = 0.75  # least share of a question's content tokens that stand in the t
 CLAUSE = 4  # a negation among more words that only one text has is part of a remark
 NUMBERS = 2  # in a question whose persons may have other names
 NAME, SMALL = re.compile(r"\b[A-Z][a-z]{2,}\b"), re.compile(r"\b[a-z]{2,}\b")
+CHINESE_NAME = re.compile(  # 小明, but not 小时; 张伟 where a clause begins, before a word that a person's name stands at
+    r"小(?![时数学组于球路朋麦孩说狗猫鸡羊猪兔鸟鱼船车树花草区镇村店房屋客型量写心丑正长方圆块袋瓶盒箱杯])"
+    r"([一-鿿])"
+    r"|(?:^|[\s，。；：？！、和与给比跟])"
+    r"([王李张刘陈杨赵吴周徐孙朱胡郭林何罗郑梁谢宋唐许邓冯曹曾彭萧蔡潘田董袁于余叶蒋杜苏魏程吕丁沈任姚卢][一-鿿]{1,2}?)"
+    r"(?=[有买卖花和与的比从在用把每说想要家先给跟，、])"
+)
+CLAUSE_END = re.compile(r"(?<=[.?!;,])\s+|(?<=[。？！；，])|\s+(?=(?:if|given|when|where)\b)", re.IGNORECASE)
+CLAUSES = 8  # of a text, that are tried in another order
+SAME = 0.85  # of the tokens of both that a text with its clauses in another order shares
 TINY = 5  # a question of fewer content tokens must stand in the text as it is, one without numbers alone
 PART_WORDS = 40  # a question of so many words is found by a part
 PART_TOKENS, PART_SHARE = 15, (0.3, 0.95)  # size of the part: least tokens; least and most share of the question
@@ -144,11 +154,17 @@ class Benchmark:
                     task, name, question_text = self._questions[place]
                     excerpt = text[len(text) * start // max(1, len(text_tokens)) :]
                     return Match(task, name, _line(question_text), how, _line(excerpt))
+            if _has_same_tokens(question, text_tokens):
+                turned = max([text_tokens, *_turned(text)], key=lambda order: _shared(question, order))
+                if turned is not text_tokens and (how := self._repeats(question, turned, names)):
+                    task, name, question_text = self._questions[place]
+                    return Match(task, name, _line(question_text), f"{how}, clauses in another order", _line(text))
         return None
 
     def _names(self, text: str) -> set[str]:
-        """Words that stand in capitals only, such as names of persons."""
-        return {name.lower() for name in NAME.findall(text)} - self._small - STOP_WORDS - OPPOSITES.keys()
+        """Words that stand in capitals only, such as names of persons, and characters of Chinese names."""
+        latin = {name.lower() for name in NAME.findall(text)} - self._small - STOP_WORDS - OPPOSITES.keys()
+        return latin if text.isascii() else latin.union(*(a or b for a, b in CHINESE_NAME.findall(text)))
 
     def _repeats(self, question: Sequence[str], given: Sequence[str], names: Collection[str]) -> str | None:
         """How much of a question the text repeats, or None where it is another question."""
@@ -229,6 +245,25 @@ class Benchmark:
         if any(token[0].isdigit() for token in rest) or (len(text) - last > 6 and related > 0.2 * len(rest)):
             return None
         return f"the first {share:.0%} of the question"
+
+
+def _has_same_tokens(question: Sequence[str], text: Sequence[str]) -> bool:
+    """Whether the numbers of both are the same, and nearly all tokens, variables whatever their names, in any order."""
+    counts = Counter(_keys(question)), Counter(_keys(text))
+    numbers = [{key: n for key, n in count.items() if key[0].isdigit()} for count in counts]
+    return numbers[0] == numbers[1] and (counts[0] & counts[1]).total() >= SAME * max(len(question), len(text))
+
+
+def _turned(text: str) -> Iterator[list[str]]:
+    """Tokens of the text begun at each of its other clauses: "Given A, find B" as "find B Given A"."""
+    clauses = CLAUSE_END.split(text)
+    if len(clauses) <= CLAUSES:
+        yield from (tokens(" ".join([*clauses[at:], *clauses[:at]])) for at in range(1, len(clauses)))
+
+
+def _shared(question: Sequence[str], text: Sequence[str]) -> int:
+    """How many tokens of the text are aligned with those of the question."""
+    return sum(block.end - block.start for block in _aligned(question, text)[0])
 
 
 def _line(text: str) -> str:

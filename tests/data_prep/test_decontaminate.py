@@ -36,7 +36,50 @@ def test_the_same_template_with_other_numbers_or_words_is_not_a_repeat(benchmark
     assert repeated(benchmark, OTHERS[case]) is None
 
 
+TURNED = [
+    ("Given that $3x + 7 = 25$ and $y = 2x - 1$, find the value of $x + y$.",
+     "Find the value of $x + y$, given that $3x + 7 = 25$ and $y = 2x - 1$."),
+    ("The sides of triangle $PQR$ have lengths 13, 14 and 15. What is the radius of its inscribed circle?",
+     "What is the radius of the inscribed circle? The sides of triangle $PQR$ have lengths 13, 14 and 15."),
+    ("What is the value of $a^2 + b^2$ if $a + b = 12$ and $ab = 35$?",
+     "If $a + b = 12$ and $ab = 35$, what is the value of $a^2 + b^2$?"),
+    ("已知一个长方形的周长是36厘米，长是宽的2倍，求这个长方形的面积。",
+     "求这个长方形的面积。已知一个长方形的周长是36厘米，长是宽的2倍。"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", TURNED)
+def test_clauses_in_another_order_are_a_repeat(pair):
+    for question, text in (pair, pair[::-1]):
+        known = Benchmark([*QUESTIONS, ("t", "it", question)])
+        assert repeated(known, text) == "it"
+        for number in re.finditer(r"\d+", text):
+            assert repeated(known, text[: number.start()] + str(int(number[0]) + 1) + text[number.end() :]) is None
+
+
+CANDIES = "小明有15颗糖，小红比小明多7颗，小明每天吃3颗。小明的糖可以吃几天？"
+CHINESE = {"小明 小红": ("小刚 小丽", "小红 小明"), "张伟 李娜": ("王强 刘敏", "赵丽 孙刚")}
+
+
+@pytest.mark.parametrize("given", CHINESE)
+def test_other_names_in_chinese_are_a_rewording_where_the_numbers_agree(given):
+    def named(names: str) -> str:
+        return re.sub("小[明红]", lambda name: names.split()[name[0] == "小红"], CANDIES)
+
+    known = Benchmark(
+        [*QUESTIONS, ("t", "it", named(given)), ("t", "time", "一辆汽车3小时行180千米，15小时行多少千米？")]
+    )
+    for names in CHINESE[given]:
+        first, second = names.split()
+        assert repeated(known, named(names)) == "it"
+        assert repeated(known, named(names).replace("7", "8")) is None
+        assert repeated(known, named(names).replace(f"{first}的糖", f"{second}的糖")) is None
+
+
 NEGATED = [
+    ("单开甲管6小时可以注满水池，单开乙管8小时可以注满水池。两管同时打开，几小时可以注满？",
+     "8小时可以注满", "8小时可以放完"),
+    ("商店上午买进35箱苹果，下午又买进28箱苹果，现在一共有多少箱苹果？", "下午又买进", "下午又卖出"),
     ("How many integers between 100 and 200 are divisible by 7?", "divisible", "not divisible"),
     ("What is the largest integer less than $\\sqrt{50}$?", "less than", "less than or equal to"),
     ("Is the function $f(x)=3^{x^2-3}-|x|$ even, odd or neither?", "|x|", "x"),
