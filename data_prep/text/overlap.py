@@ -47,12 +47,13 @@ CONTENT = 0.75  # least share of a question's content tokens that stand in the t
 CLAUSE = 4  # a negation among more words that only one text has is part of a remark
 NUMBERS = 2  # in a question whose persons may have other names
 NAME, SMALL = re.compile(r"\b[A-Z][a-z]{2,}\b"), re.compile(r"\b[a-z]{2,}\b")
-CHINESE_NAME = re.compile(  # 小明, but not 小时; 张伟 where a clause begins, before a word that a person's name stands at
-    r"小(?![时数学组于球路朋麦孩说狗猫鸡羊猪兔鸟鱼船车树花草区镇村店房屋客型量写心丑正长方圆块袋瓶盒箱杯])"
-    r"([一-鿿])"
-    r"|(?:^|[\s，。；：？！、和与给比跟])"
-    r"([王李张刘陈杨赵吴周徐孙朱胡郭林何罗郑梁谢宋唐许邓冯曹曾彭萧蔡潘田董袁于余叶蒋杜苏魏程吕丁沈任姚卢][一-鿿]{1,2}?)"
-    r"(?=[有买卖花和与的比从在用把每说想要家先给跟，、])"
+CHINESE_NAME = (
+    re.compile(  # 小明, but not 小时; 张伟 where a clause begins, before a word that a person's name stands at
+        r"小(?![时数学组于球路朋麦孩说狗猫鸡羊猪兔鸟鱼船车树花草区镇村店房屋客型量写心丑正长方圆块袋瓶盒箱杯])"
+        r"([一-鿿])|(?:^|[\s，。；：？！、和与给比跟])"
+        r"([王李张刘陈杨赵吴周徐孙朱胡郭林何罗郑梁谢宋唐许邓冯曹曾彭萧蔡潘]"
+        r"[一-鿿]{1,2}?)(?=[有买卖花和与的比从在用把每说想要家先给跟，、])"
+    )
 )
 CLAUSE_END = re.compile(r"(?<=[.?!;,])\s+|(?<=[。？！；，])|\s+(?=(?:if|given|when|where)\b)", re.IGNORECASE)
 CLAUSES = 8  # of a text, that are tried in another order
