@@ -2,7 +2,8 @@
 
 Shapes: chat messages, alpaca (instruction, input, output, history, system), a prompt with a response, a solution or an
 answer under any of their usual names, GSM8K's question and answer, KTO's labels, and preferences (chosen and rejected
-as texts, as messages, with and without a prompt, as LlamaFactory's ranking and as OpenAI's). What a row cannot hold
+as texts, as messages, with and without a prompt, as LlamaFactory's ranking, as OpenAI's, and as two answers of which
+a column names the preferred one). `names.toml` is the table of their columns. What a row cannot hold
 (images, tools, a system message among the turns) drops the record with a reason; nothing is cut away silently.
 """
 
