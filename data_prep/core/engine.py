@@ -223,7 +223,8 @@ def _check_limits(job: Job, step: Step, stats: Stats, total: int) -> None:
     if stats.bad > job.max_drop_share * total:
         raise LimitExceeded(
             f"step {job.name!r}: {stats.bad:,} of {total:,} rows are unusable "
-            f"({counts_line(stats.drops)}), more than max_drop_share {job.max_drop_share:g} allows; "
+            f"({counts_line(stats.drops)}), more than the limit of {job.max_drop_share:g} "
+            "(limits.bad_rows of a recipe, max_drop_share of a pipeline); "
             f"for example {_example(stats)}; all are listed in {job.shards}/*.drops.jsonl"
         )
     if objection := step.verdict(stats.counts, total):
