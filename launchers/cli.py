@@ -37,7 +37,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 Name = Annotated[str, typer.Argument(metavar="FAMILY/RECIPE", help="a recipe, or a run directory (not for show)")]
-Scale = Annotated[str | None, typer.Option("--scale", help="overlay: mini runs on a laptop's CPU")]
+Scale = Annotated[str | None, typer.Option("--scale", help="overlay: mini runs on a laptop CPU")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. train.learning_rate=2e-5; repeatable")]
 Out = Annotated[Path, typer.Option("--out", help="where run directories go")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -110,14 +110,14 @@ def locate(
     if not directory.is_run(name):
         resolved = _resolve(name, given, trains)
         if first != "pass":
-            (upstream.do_first if first == "do" else upstream.refuse_untrained)(resolved, out)
+            (upstream.do_first if first == "do" else upstream.require_trained)(resolved, out)
         return directory.locate(upstream.with_trained_model(resolved, out) if trains else resolved, out, fresh, trains)
     if given.scale or given.settings or fresh:
         raise fail("options cannot change an existing run: use them with a recipe's name", name)
     return directory.at(Path(name))
 
 
-def refuse_oversize(run: Run, parts: Sequence[str] = ()) -> None:
+def require_memory(run: Run, parts: Sequence[str] = ()) -> None:
     """Raises UserError if by the estimate the training does not fit into memory, unless ALLOW=oom is set.
 
     parts: the parts to run on this machine; its faults for these are reported in the same error.
@@ -248,7 +248,7 @@ def _execute(
         print(f"already finished; --fresh (make … FRESH=1) starts a new run: {run.path}", file=sys.stderr)
     else:
         if "train" in parts:
-            refuse_oversize(run, parts)
+            require_memory(run, parts)
         execute.execute(run, parts)
     summary = execute.summary(run)
     if "report" in summary and not as_json:
@@ -326,7 +326,7 @@ def tokens(
 
     rows = tokens.inspect(locate(name, overrides(scale, set_, from_make), out, fresh))
     answer(as_json, rows, lambda: tokens.print_all(rows))
-    tokens.refuse(rows)
+    tokens.require_no_faults(rows)
 
 
 @app.command()

@@ -24,7 +24,7 @@ from launchers.cli import (
     locate,
     make_words,
     overrides,
-    refuse_oversize,
+    require_memory,
 )
 from launchers.errors import UserError, fail
 
@@ -60,7 +60,7 @@ def submit(
     if missing := requirements.faults(run.plan, PARTS):
         raise UserError(*missing)
     stage.check(run.plan)
-    refuse_oversize(run)
+    require_memory(run)
     run = directory.pinned(run)
     if run.plan.hardware.nodes > 1:  # parallel downloads by ranks need file locks, which shared disks may lack
         stage.fetch_models(run.plan)

@@ -133,16 +133,16 @@ class Inspection:
             tokens = list(pieces(seen, self.vocabulary))[:TOKENS_SHOWN]
             self.shown.append({"row": row + 1, "part": part, "length": length, "trained": trained, "tokens": tokens})
 
-    def refuse(self, message: str) -> None:
+    def add_fault(self, message: str) -> None:
         """Add a fault that concerns no single row."""
         if message not in self.problems["other"]:
             self.problems["other"].append(message)
 
-    def refuse_row(self, chat: Sequence[Message], problem: Exception) -> None:
+    def add_template_fault(self, chat: Sequence[Message], problem: Exception) -> None:
         """Add the fault that the model's own chat template rejects a row."""
         system = next(iter(_texts(chat, "system")), "")
         hint = f"; it has the system message {system[:60]!r}: move it into the user message" if system else ""
-        self.refuse(f"the chat template of {self.settings['model']!r} rejects a row ({problem}){hint}")
+        self.add_fault(f"the chat template of {self.settings['model']!r} rejects a row ({problem}){hint}")
 
     def _note(self, kind: str, **values: str) -> None:
         self.notes[kind] = _MESSAGES["noted"][kind].format_map(values)

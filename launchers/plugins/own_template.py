@@ -27,7 +27,7 @@ def rendered(tokenizer: Any, chat: Sequence[Message], inspection: Inspection) ->
         prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
         after = tokenizer.apply_chat_template(example, tokenize=False).rpartition(ANSWER)[2] if answered else ""
     except (TemplateError, ValueError, KeyError) as problem:
-        inspection.refuse_row(chat, problem)
+        inspection.add_template_fault(chat, problem)
         return None
     answer = chat[-1]["content"].strip() if answered else ""
     opening = (inspection.settings["thinking"] or {}).get("open") or "<think>"

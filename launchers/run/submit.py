@@ -47,7 +47,7 @@ def alive_by_comment(name: str) -> list[str]:
     return [job for job, why, text in rows if text == name and why != NEVER]
 
 
-def refuse_second(study: Path) -> None:
+def require_not_submitted(study: Path) -> None:
     """Raises RunError if Slurm still has jobs of a study or a sweep, whose runs would be executed twice."""
     if jobs := alive_by_comment(study.name):
         count = f"{len(jobs)} job{'s' * (len(jobs) > 1)} ({', '.join(jobs[:5])}{', …' if len(jobs) > 5 else ''})"

@@ -118,7 +118,7 @@ def _print_row(console: Console, row: dict[str, Any]) -> None:
         console.print(f"with loss: {visible(''.join(piece for piece, loss, _ in row['tokens'] if loss))!r}")
 
 
-def refuse(results: list[dict[str, Any]]) -> None:
+def require_no_faults(results: list[dict[str, Any]]) -> None:
     """Raises RunError with one line per fault, prefixed with its control."""
     if lines := _lines(results):
         raise RunError("\n".join(lines))

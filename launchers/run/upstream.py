@@ -96,7 +96,7 @@ def do_first(resolved: Resolved, out: Path) -> None:
         running.execute(before)
 
 
-def refuse_untrained(resolved: Resolved, out: Path) -> None:
+def require_trained(resolved: Resolved, out: Path) -> None:
     """Raises UserError if the recipe of `model_of` has not been trained."""
     before = first(resolved, out)
     if before is not None and not before.finished:

@@ -29,7 +29,7 @@ from launchers.render import template, write
 from launchers.run import directory as rundir
 from launchers.run import failures, upstream
 from launchers.run.directory import Run
-from launchers.run.submit import refuse_second, submit_all
+from launchers.run.submit import require_not_submitted, submit_all
 from launchers.study import run as studying
 from launchers.study import spec
 from launchers.study.run import Record
@@ -130,9 +130,9 @@ def submit(jobs: Jobs) -> list[str]:
     limit = re.search(r"MaxArraySize\s*=\s*(\d+)", config or "")
     if limit and len(jobs.arrays) > int(limit[1]):
         raise fail(f"{len(jobs.arrays)} runs exceed the cluster's MaxArraySize {limit[1]}: use a smaller grid", "GRID")
-    refuse_second(jobs.path)
+    require_not_submitted(jobs.path)
     for recipe in jobs.recipes:
-        upstream.refuse_untrained(recipe, jobs.path.parents[2])
+        upstream.require_trained(recipe, jobs.path.parents[2])
     numbers = submit_all(jobs.lines)
     for index, run in enumerate(jobs.arrays):
         for number, line in zip(numbers, jobs.lines[:-1], strict=False):

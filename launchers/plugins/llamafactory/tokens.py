@@ -59,7 +59,7 @@ def inspected(folder: Path) -> list[str]:
     embeddings = getattr(config.get_text_config(), "vocab_size", None)
     targets = finetuning_args.lora_target if finetuning_args.finetuning_type == "lora" else []
     if fault := lora.unmatched(config, [target for target in targets if target != "all"]):
-        inspection.refuse(f"train.lora.targets: {fault}")
+        inspection.add_fault(f"train.lora.targets: {fault}")
     processor = _get_dataset_processor(data_args, stage, template, tokenizer, module["processor"])
     for at in tokens.spread(len(rows)):
         row = rows[at]
@@ -72,7 +72,7 @@ def inspected(folder: Path) -> list[str]:
             ids, labels = encoded[2 * number : 2 * number + 2]
             if embeddings and max(ids) >= embeddings and not model_args.resize_vocab:
                 needed = ", ".join(repr(tokenizer.decode([token])) for token in sorted({*ids}) if token >= embeddings)
-                inspection.refuse(
+                inspection.add_fault(
                     f"template {data_args.template!r} needs {needed}, but {options['model']!r} has no embedding for it"
                 )
             chat = [*system, *row["_prompt"], row["_response"][number]]

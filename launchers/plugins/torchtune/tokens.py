@@ -45,7 +45,7 @@ def inspected(folder: Path, config: DictConfig) -> list[str]:
         try:
             sample = dataset[at]
         except (jinja2.TemplateError, ValueError) as problem:
-            inspection.refuse_row(row[parts[0][1]], problem)
+            inspection.add_template_fault(row[parts[0][1]], problem)
             break
         for part, column in parts:
             ids, labels = (sample[f"{part}_{name}" if part else name] for name in (
