@@ -123,21 +123,21 @@ def test_a_job_that_was_accepted_without_an_answer_is_known_by_its_comment(run: 
 
 
 @pytest.mark.parametrize(("said", "hint"), [
-    ("Batch job submission failed: Invalid account or account/partition combination specified", "account in configs"),
-    ("Batch job submission failed: Invalid qos specification", "qos in configs/sites"),
-    ("Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)", "time_limit: "),
+    ("Batch job submission failed: Invalid account or account/partition combination specified", "correct account in configs"),
+    ("Batch job submission failed: Invalid qos specification", "correct qos in configs/sites"),
+    ("Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)", "lower time_limit: "),
     ("QOSMaxSubmitJobPerUserLimit\\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
      "(job submit limit, user's size and/or time limits)", "a limit of the account or the QOS"),
     ("AssocGrpGRES\\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy", "a limit of the"),
-    ("Batch job submission failed: Invalid generic resource (gres) specification", "gpu_type in configs/sites"),
-    ("Batch job submission failed: Invalid feature specification", "constraint in configs/sites"),
+    ("Batch job submission failed: Invalid generic resource (gres) specification", "correct gpu_type in configs/sites"),
+    ("Batch job submission failed: Invalid feature specification", "correct constraint in configs/sites"),
     ("Memory specification can not be satisfied\\nsbatch: error: Batch job submission failed: Requested node "
-     "configuration is not available", "memory in configs/sites"),
+     "configuration is not available", "lower memory in configs/sites"),
     ("You have to specify an account with -A\\nsbatch: error: Batch job submission failed: Unspecified error",
-     "account in configs/sites"),
+     "correct account in configs/sites"),
     ("Batch job submission failed: Unable to contact slurm controller (connect failure)", "the controller does not"),
     ("Batch job submission failed: Socket timed out on send/recv operation", "the controller does not answer"),
-    ("unrecognized option '--foo'\\nTry \\\"sbatch --help\\\" for more information", "extra in configs/sites"),
+    ("unrecognized option '--foo'\\nTry \\\"sbatch --help\\\" for more information", "correct extra in configs/sites"),
 ])  # fmt: skip
 def test_what_slurm_says_comes_with_what_to_change(tool: Tool, said: str, hint: str) -> None:
     tool("sbatch", f'printf "sbatch: error: {said}\\n" >&2; exit 1')

@@ -242,7 +242,7 @@ def test_where_the_time_goes_by_hand():
     rows = [(row["name"], row["median"], row["share"], row["times"]) for row in found["rows"]]
     assert rows == [
         ("rollout", "6", 30, 2), ("log-probabilities", "3", 7.5, 1), ("validation", "10", 25, 1),
-        ("the rest", "7.5", 37.5, 2),
+        ("other", "7.5", 37.5, 2),
     ]  # fmt: skip
     assert found["median"] == "15 s"
 

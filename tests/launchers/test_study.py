@@ -90,7 +90,7 @@ MISTAKES = {
         ("measure: untrained", "measure: untrain", 10, "did you mean 'untrained'?"),
     ],
     "names": [
-        ("seeds: [0, 1]", "seeds: [0, 0]", 1, "seeds[1]: 0 is given twice"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", 1, "seeds[1]: 0 is listed twice"),
         ("train.steps: 4", "train.seed: 4", 4, "cells.good.set.train.seed: cannot be set: use the study's `seeds`"),
         ("recipe: min_o1/sft_short, set: {data: none",
          "recipe: min_o1/sft_shrt, set: {data: none", 5, "no such recipe; did you mean 'min_o1/sft_short'?"),
