@@ -123,9 +123,11 @@ def test_a_job_that_was_accepted_without_an_answer_is_known_by_its_comment(run: 
 
 
 @pytest.mark.parametrize(("said", "hint"), [
-    ("Batch job submission failed: Invalid account or account/partition combination specified", "correct account in configs"),
+    ("Batch job submission failed: Invalid account or account/partition combination specified",
+     "correct account in configs"),
     ("Batch job submission failed: Invalid qos specification", "correct qos in configs/sites"),
-    ("Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)", "lower time_limit: "),
+    ("Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
+     "lower time_limit: "),
     ("QOSMaxSubmitJobPerUserLimit\\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
      "(job submit limit, user's size and/or time limits)", "a limit of the account or the QOS"),
     ("AssocGrpGRES\\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy", "a limit of the"),

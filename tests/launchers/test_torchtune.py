@@ -139,7 +139,7 @@ MISTAKES = {
     "beta's other name": ("method: dpo\npreference: {pref_beta: 0.1}", "preference.pref_beta", "it is preference.beta"),
     "pairs without DPO": ("preference: {beta: 0.1}", "preference", "is for method dpo"),
     "packed pairs": ("method: dpo\ntrain: {packing: true}", "train.packing", "pairs cannot be packed"),
-    "smoothing": ("method: dpo\npreference: {loss: hinge, label_smoothing: 0.1}", "preference.label_s", "only loss sigmoid"),
+    "smoothing": ("method: dpo\npreference: {loss: hinge, label_smoothing: 0.1}", "preference.label_s", "only loss"),
     "online RL": ("method: grpo", ": method: ", "torchtune supports sft, dpo, not grpo"),
     "offloading": ("native: {enable_activation_offloading: true}", "native.enable_activation_offloading", "needs CUDA"),
     "another trainer's section": ("trainers: {llamafactry: {}}", "trainers.llamafactry", "llamafactory"),
