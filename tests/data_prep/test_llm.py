@@ -184,7 +184,7 @@ def test_keys_alternate_and_a_rejected_one_is_dropped() -> None:
 
 def test_an_unknown_model_is_a_one_line_error() -> None:
     missing = Status(404, error={"message": "The model `m` does not exist"})
-    with OpenAIServer([missing]) as server, pytest.raises(DataError, match="no model 'm' there") as caught:
+    with OpenAIServer([missing]) as server, pytest.raises(DataError, match="unknown model 'm'") as caught:
         client(server).run(prompts(1), ONCE)
     assert "\n" not in str(caught.value)
 

@@ -75,7 +75,7 @@ def test_equal_requests_are_sent_once(tmp_path: Path) -> None:
 
 
 def test_equal_requests_end_in_the_same_error(tmp_path: Path) -> None:
-    with OpenAIServer(lambda request: Status(404)) as server, pytest.raises(DataError, match="no model 'm' there"):
+    with OpenAIServer(lambda request: Status(404)) as server, pytest.raises(DataError, match="unknown model 'm'"):
         client(server, tmp_path / "j").ask(prompts(1) * 20, ONCE)
 
 
