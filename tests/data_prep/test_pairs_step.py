@@ -121,5 +121,5 @@ def test_the_limit_counts_as_the_chat_template_writes_a_row(tmp_path):
     text = ChatTemplate(model).render(whole)
     length = len(Tokenizer.from_file(str(model / "tokenizer.json")).encode(text, add_special_tokens=False).ids)
     assert build(tmp_path, [row], "token_limit", model=str(model), max_tokens=length)[1]
-    with pytest.raises(DataError, match=f"longer than max_tokens; for instance a: {length} of {length - 1} tokens"):
+    with pytest.raises(DataError, match=f"longer than max_tokens; for example a: {length} of {length - 1} tokens"):
         build(tmp_path, [row], "token_limit", model=str(model), max_tokens=length - 1)

@@ -56,7 +56,7 @@ ASKED, ANSWERED = {"role": "user", "content": "What is 2 + 2?"}, {"role": "assis
 @pytest.mark.parametrize(
     ("record", "export", "dropped"),
     [
-        ({"prompt": "What is 2 + 2?"}, {}, "missing completion .`columns: {completion: "),
+        ({"prompt": "What is 2 + 2?"}, {}, "missing completion .set `columns: {completion: "),
         ({"messages": [ASKED, ASKED, ANSWERED]}, {}, "roles do not alternate"),
         ({"messages": [ASKED, ANSWERED]}, {"preference": True}, "missing rejected"),
         ({"prompt": "Hi", "chosen": "4", "rejected": "4"}, {"preference": True}, "rejected equals completion"),

@@ -413,7 +413,7 @@ def test_equal_ids_in_two_inputs_are_rejected(tmp_path: Path) -> None:
     spec = {"name": "x", "base": str(tmp_path), "cache": str(tmp_path / "c"), "steps": [*steps, both]}
     assert pipeline.run(pipeline.Spec.model_validate(spec))[-1].rows_out == 2
     steps[1]["params"].pop("id_prefix")
-    with pytest.raises(DataError, match=r'a row of id "0".*id_prefix'):
+    with pytest.raises(DataError, match=r'a row with id "0".*id_prefix'):
         pipeline.run(pipeline.Spec.model_validate(spec))
 
 
