@@ -4,11 +4,11 @@
 - decontaminate: {against: [math500, aime24], fields: [prompt, completion]}
 
 `data_prep.text.overlap` defines a repeat. If all numbers agree, a text with renamed variables or people
-("Ann has 3 apples" for "Tom has 3 apples"), or with its clauses in another order ("Find x. Given …" for "Given …, find
-x"), is a rewording: the answer is the same. A different number, a different person asked about, an opposite ("sells" for
-"buys"), or a different word where the benchmark has a rare one makes it another question. A drop's reason names the
-task; its detail has three lines: the question's id and the matched share, the row's text, and the question's text. The
-manifest counts drops and shows examples for each task; `shards/*.drops.jsonl` has all of them.
+("Ann has 3 apples" for "Tom has 3 apples"), or with its clauses in another order ("Find x. Given …" for
+"Given …, find x"), is a rewording: the answer is the same. A different number, a different person asked about, an
+opposite ("sells" for "buys"), or a different word where the benchmark has a rare one makes it another question. A
+drop's reason names the task; its detail has three lines: the question's id and the matched share, the row's text, and
+the question's text. The manifest counts drops and shows examples for each task; `shards/*.drops.jsonl` has all of them.
 """
 
 from __future__ import annotations
