@@ -13,8 +13,6 @@
 Exit status: 0 done, 2 user error, 3 a limit was exceeded (too many unusable rows), 130 interrupted.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

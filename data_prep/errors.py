@@ -1,7 +1,5 @@
 """User-facing errors: bad input, parameters or environment, each with a message and an exit status."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The launcher's verbs for clusters: submit, stage, logs, cancel, sweep."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from pathlib import Path

@@ -6,8 +6,6 @@
 Standard library only: this module builds the environment that everything else runs in.
 """
 
-from __future__ import annotations
-
 import argparse
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """User errors, one line each: where, which key, what is wrong, what to do."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass

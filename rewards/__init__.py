@@ -6,8 +6,6 @@ lazily, so that the sandbox's processes start without pydantic.
     python -m rewards score --reward math --input rows.jsonl --output scored.jsonl
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

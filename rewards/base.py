@@ -5,8 +5,6 @@ A reward subclasses `Reward`, a pydantic model. Its parameters are fields with d
 stops a run with too many of them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

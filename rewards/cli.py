@@ -9,8 +9,6 @@ Exit status: 0 done; 1 selfcheck found an attack that succeeds or a reference an
 2 usage error, in one line; 3 too many errors or timeouts; 130 Ctrl-C.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -14,8 +14,6 @@
 z(BLEU) and z(reward model).
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Errors of the rewards package, and the "did you mean" hint. Imports nothing from this repository."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

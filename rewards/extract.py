@@ -5,8 +5,6 @@ before such headings, and the first part with an answer counts. Within a part th
 correction replaces the earlier answer.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """State that a forked child must not share with its parent: locks held by other threads, connections, pools."""
 
-from __future__ import annotations
-
 import functools
 import os
 import threading

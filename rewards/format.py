@@ -3,8 +3,6 @@
 python -m rewards score --reward format --param thinking=zero --param boxed=true --input rows.jsonl …
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

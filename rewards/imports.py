@@ -1,7 +1,5 @@
 """Imports user code given as `package.module:name`, which may fail in any way."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 from traceback import extract_tb

@@ -1,7 +1,5 @@
 """Reward parameters: frozen pydantic models, with one-line errors that suggest the nearest known name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 

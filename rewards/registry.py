@@ -1,7 +1,5 @@
 """Rewards by name. Your own reward is a subclass of `rewards.base.Reward`, named as `module:Class`."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

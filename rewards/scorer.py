@@ -7,8 +7,6 @@ The same command resumes after a kill: finished rows are stored in `<output>.par
 at the end. The file records reward, parameters, code and input, so that only identical work is resumed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """The cache of step results: its contents and size, and removing steps that have not been used for a while."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections import Counter

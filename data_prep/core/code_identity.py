@@ -5,8 +5,6 @@ import within this repository's packages, the step's own package and that packag
 them that are not Python (C++ headers, prompt templates, tables) are hashed by their bytes.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.util

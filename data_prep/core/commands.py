@@ -1,7 +1,5 @@
 """Command lines whose options are the fields of a pydantic model: `--n_best 3`, several values for a tuple, flags."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """YAML documents, composed by libyaml, an order of magnitude faster than PyYAML's own parser."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar

@@ -5,8 +5,6 @@ shards in flight, and the next run computes only what is missing. Executors deci
 their content: the bytes are the same in one process and on many machines.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import re

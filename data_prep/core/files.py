@@ -1,7 +1,5 @@
 """Atomic file writes (temporary file, sync, rename), locks, and a check of free disk space."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

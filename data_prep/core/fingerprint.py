@@ -1,7 +1,5 @@
 """Content hashes of values and files, the same on every machine."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

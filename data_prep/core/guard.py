@@ -8,8 +8,6 @@ children of the guard (PR_SET_CHILD_SUBREAPER), so it finds all of them. Standar
 it starts quickly in any interpreter.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import select

@@ -1,7 +1,5 @@
 """Progress on stderr: a live bar on a terminal, and one line per finished step everywhere."""
 
-from __future__ import annotations
-
 import sys
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,5 @@
 """Reference of all steps and their parameters, generated from their code: as text, and as a JSON schema for editors."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re

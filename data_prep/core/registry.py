@@ -5,8 +5,6 @@ module is imported only when a pipeline uses it, so that the launcher starts fas
 pipeline needs no registration.
 """
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A row is a dict of JSON values. Anything that cannot be a row becomes a `Drop` w
 one damaged line in a million must affect that line only.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -5,8 +5,6 @@ A step is a class with typed parameters, registered by kind (`core/registry.py`)
 `pipeline` chains steps; `python -m data_prep run SPEC.json` runs a chain.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Rows of files, read from disk on access: a million rows take 13 MB of memory, whatever their size."""
 
-from __future__ import annotations
-
 import os
 from array import array
 from bisect import bisect_right

@@ -1,7 +1,5 @@
 """Sums over journals: the tokens and dollars of a step's replies."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping

@@ -3,8 +3,6 @@
 Rejected values, which pydantic's messages repeat, are left out: they may be misplaced secrets.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 

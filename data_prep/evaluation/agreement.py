@@ -9,8 +9,6 @@ prediction equals the human label, ties included. For each reward, pairs whose s
 references are skipped and counted.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

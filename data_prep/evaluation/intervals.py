@@ -5,8 +5,6 @@ the variance is taken over prompts (clustered standard errors: Miller 2024, arXi
 percent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache

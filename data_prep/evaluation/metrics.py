@@ -8,8 +8,6 @@ percent. For maj@k two answers are equal if both are right or, in mathematics, i
 equal.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Runs each step of a pipeline in the interpreter that it needs, as the launcher does."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

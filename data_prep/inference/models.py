@@ -1,7 +1,5 @@
 """Resolves a `model` parameter (a local folder or a Hub id) and its identity."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Sampling parameters and completions, shared by all model clients."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 

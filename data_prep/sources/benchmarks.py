@@ -4,8 +4,6 @@ A task says `programs: apps`, or in `choices` which columns hold a question's op
 are read alike.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping
 from string import ascii_uppercase

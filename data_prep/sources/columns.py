@@ -1,7 +1,5 @@
 """Values of a record by column, and rows by a column map: `{prompt: problem, answer: solution, meta.level: level}`."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

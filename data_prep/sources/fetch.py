@@ -1,7 +1,5 @@
 """Files from elsewhere: a pinned URL, fetched once and verified, and datasets from the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

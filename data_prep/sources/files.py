@@ -4,8 +4,6 @@ JSON lines are read by our own reader, where a bad line costs that line. Files t
 says (a Git LFS pointer, a web page, UTF-16) are named for what they are.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -4,8 +4,6 @@ Role names and spellings vary (role/content, from/value; human, gpt, prompter, d
 than a text: parts, a thought, tool calls, a loss weight. What a row cannot hold drops the record with a reason.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from ast import literal_eval

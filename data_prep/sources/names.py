@@ -1,7 +1,5 @@
 """What columns of records and fields of messages hold, by their names in names.toml, looked up once for each layout."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Where the rows of a `load` come from: one origin is a place, and how the records there become rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice

@@ -7,8 +7,6 @@ a column names the preferred one). `names.toml` is the table of their columns. W
 (images, tools, a system message among the turns) drops the record with a reason; nothing is cut away silently.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from typing import Any

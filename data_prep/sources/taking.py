@@ -1,7 +1,5 @@
 """Which rows of a source are taken, and what they are called."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from heapq import heappush, heappushpop

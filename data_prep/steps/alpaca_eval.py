@@ -8,8 +8,6 @@ is dropped. Each row is output twice: with its win score, and, under its source 
 score from the package's GLM.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ Output rows are the samples, with their ids. Unusable samples and questions with
 samples that are merely not among the best are not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 

@@ -6,8 +6,6 @@ are duplicates: by text, by program (the default for rows with tests) or by the 
 extracted. Only one question's samples are in memory at a time.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

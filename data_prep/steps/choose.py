@@ -11,8 +11,6 @@ then takes the same share of each stratum, by source and by the shortest referen
 stratum to a range of its quantiles.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ Rows are scored samples; each gets its problem's pass rate. Rows of a problem wi
 `meta.difficulty_by` records the source of the difficulty.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal

@@ -9,8 +9,6 @@ Line n of a file is row n of the step. Texts are not truncated here; the trainer
 unless `token_limit` dropped long ones before.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager

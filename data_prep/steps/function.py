@@ -7,8 +7,6 @@ The function gets the row (a dict) and the parameters as keywords. For `map` it 
 The code of its module, and what that imports from its own package and folder, is part of the step's key.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Sequence

@@ -11,8 +11,6 @@ of a prompt, the others are kept. Reasoning in a separate field is kept as `meta
 `thinking: <format>`, in the completion in that format.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self

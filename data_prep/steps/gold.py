@@ -6,8 +6,6 @@
 Input rows are questions or their samples. A reference is a program if the row has tests or a language.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice

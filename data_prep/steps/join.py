@@ -8,8 +8,6 @@ labels: source of the rows with the fields; these rows are not output. Problems 
 case and spacing; an instruction may precede it, separated by a blank line. Of several labels the last one counts.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar

@@ -9,8 +9,6 @@ pairs a model learns to stop too early. Lengths are tokens if all of a question'
 else characters. After NovaSky, "Think Less, Achieve More" (January 2025).
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal

@@ -6,8 +6,6 @@
 - load: {tasks: [gsm8k, amc23], paths: {gsm8k: GSM8k.jsonl}}
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice

@@ -6,8 +6,6 @@
 Pairs with the largest score difference and with unused samples are preferred.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any

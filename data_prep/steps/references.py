@@ -4,8 +4,6 @@
 - references_sft: {only: [0]}     an SFT row per reference, or only for these indices
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 

@@ -4,8 +4,6 @@
 - score: {reward: code, workers: 8, cache: true}      programs that were graded before are not run again (`score_cache`)
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

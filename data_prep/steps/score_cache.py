@@ -6,8 +6,6 @@ first digits of their keys. Each verdict is appended in one write that starts an
 can share a file and a `kill -9` loses one line; incomplete lines are ignored. The folder may be deleted at any time.
 """
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Mapping

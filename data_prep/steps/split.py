@@ -7,8 +7,6 @@ validation: a share of the prompts. All rows of a prompt are in the same part, a
 and spacing, whatever their ids. Rows of the other part are counted as drops.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import ClassVar, Literal

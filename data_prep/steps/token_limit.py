@@ -6,8 +6,6 @@ A row's length is that of its prompt in the model's chat template, its completio
 the longer side counts. Pairs whose sides have equal tokens are dropped as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A model's chat template as text, without transformers."""
 
-from __future__ import annotations
-
 import datetime
 import json
 from collections.abc import Mapping, Sequence

@@ -6,8 +6,6 @@ so many that those which have only a template in common are never compared. N-gr
 stand last.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter, defaultdict

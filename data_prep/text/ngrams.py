@@ -1,7 +1,5 @@
 """Hashes of word n-grams, of many texts at once."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from itertools import chain

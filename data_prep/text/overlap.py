@@ -10,8 +10,6 @@ number, operator, variable or rare word in the same place means another question
 renamed consistently, and so may persons where there are numbers to compare. Clauses may stand in another order.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter, defaultdict

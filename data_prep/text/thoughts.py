@@ -10,8 +10,6 @@ So does a text whose boundary is in doubt: an example or a piece often follows t
 on below a program, and a heading may open the thinking itself.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, NamedTuple
 

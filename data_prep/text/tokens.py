@@ -4,8 +4,6 @@ Neither list holds punctuation, layout commands or `[asy]` drawings. Chinese, Ja
 of their own, since nothing separates the words of these scripts.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 import unicodedata

@@ -3,8 +3,6 @@
 Each line also has the columns `category` (`meta.category`, from `mix`) and `source`, which LlamaFactory ignores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

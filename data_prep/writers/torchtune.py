@@ -4,8 +4,6 @@
 - preference_dataset: {"chosen_conversations": [...], "rejected_conversations": [...]}, whole conversations
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from data_prep.core.step import Row

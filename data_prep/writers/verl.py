@@ -6,8 +6,6 @@ Columns: data_source (the row's source, by which verl groups validation), prompt
 samples of a prompt count as the same prompt.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """One module per trainer, ending with `BACKEND = <class>()`, with a folder of templates of the same name."""
 
-from __future__ import annotations
-
 import importlib
 
 from launchers.backends.base import Backend

@@ -4,8 +4,6 @@ A backend never imports its trainer, which runs in its own environment. A new tr
 in templates/.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path

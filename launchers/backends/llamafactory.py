@@ -4,8 +4,6 @@ The trainer is started by plugins/llamafactory/train.py (under torchrun on sever
 command line splits paths at spaces.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Code shared by the backends: checks of native keys, reading JSON files, finding the reason of a failure in a log."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

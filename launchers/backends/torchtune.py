@@ -5,8 +5,6 @@ A training's folder contains torchtune.yaml, native.json (the recipe's `native` 
 maintained: every recipe should also run with trainer llamafactory.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ reward.json, stop.json, models.json (Hub revisions, for which verl has no keys) 
 plugins/verl/train.py reads them in verl's environment.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace

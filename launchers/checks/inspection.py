@@ -1,7 +1,5 @@
 """Writes inspect.json, the settings with which a trainer's plugin inspects training rows (checks/tokens.py)."""
 
-from __future__ import annotations
-
 import json
 
 from data_prep.sources import tasks

@@ -1,7 +1,5 @@
 """Checks of online RL recipes that do not depend on the trainer: required sections, batch sizes, algorithm settings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Validates a recipe before anything expensive starts, and reports all faults at once."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence

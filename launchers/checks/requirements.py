@@ -3,8 +3,6 @@
 They run before anything expensive starts; otherwise a run fails for want of them hours later.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal

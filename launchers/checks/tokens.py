@@ -5,8 +5,6 @@ Its tokens.json has the same format for every trainer and is shown by `python -m
 Training does not start if it contains faults. Standard library only: every trainer's environment imports this module.
 """
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections import Counter, defaultdict

@@ -7,8 +7,6 @@ A harness writes prompts and grades completions. Sampling is the same as for our
 resuming, thinking format), and the scored rows get the same statistics and report.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

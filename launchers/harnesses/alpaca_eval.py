@@ -1,7 +1,5 @@
 """AlpacaEval 2: `eval.judge` compares each answer with a baseline answer (`eval.paths` sets another baseline file)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """EleutherAI's lm-evaluation-harness: its generative tasks by name, and task files in its format (`eval.paths`)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

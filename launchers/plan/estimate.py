@@ -5,8 +5,6 @@ moments (Rajbhandari et al. 2020, arXiv 1910.02054, section 3). A forward and ba
 and token, 8 with recomputation (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 from launchers.backends.base import Backend

@@ -5,8 +5,6 @@ with a pipeline `file`, it replaces the first step of the recipe's own pipeline.
 writes the trainer's files.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import replace

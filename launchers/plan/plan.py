@@ -3,8 +3,6 @@
 It is derived from a resolved recipe and a run directory; nothing is started or written here.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

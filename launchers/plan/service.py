@@ -5,8 +5,6 @@ depends on the model and not on a port. rewards/model/http.py reads the actual a
 by launchers/run/service.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Finds LoRA targets without a module in the model, which peft ignores silently."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Renders rows with the model's own chat template (transformers), as evaluation does, for checks/tokens.py."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Whether a training should save and stop because its job is about to end: job.sbatch creates RUN/stop on a signal."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ TRACKER_PROJECT and TRACKER_RUN name the run, TRACKERS lists the trackers (launc
 or folder set by the user is kept; by default trackers write to the training's folder.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from types import ModuleType

@@ -1,7 +1,5 @@
 """Lists the recipes (`list`) and the origin of each value of a recipe (`show`)."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -5,8 +5,6 @@ Later layers override earlier ones: files in `extends` in order, the recipe, `<f
 and `--set` (`--set eval=<file>` merges another evaluation from a file of the family).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

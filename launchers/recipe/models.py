@@ -1,7 +1,5 @@
 """A model's sizes, maximum length and chat template, from configs/models.yaml or its own files."""
 
-from __future__ import annotations
-
 import json
 from functools import lru_cache
 from pathlib import Path

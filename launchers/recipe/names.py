@@ -1,7 +1,5 @@
 """Trainers' names for our keys, and keys that no recipe can set (configs/native/names.yaml)."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

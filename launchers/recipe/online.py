@@ -1,7 +1,5 @@
 """Whether a recipe is online RL, and reward parameters with the recipe's thinking format."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

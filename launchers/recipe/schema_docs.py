@@ -1,7 +1,5 @@
 """Recipe keys as a JSON schema and as a table: configs/recipe.schema.json and configs/README.md (`make schema`)."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import itertools

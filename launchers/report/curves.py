@@ -4,8 +4,6 @@ metrics/<attempt>.jsonl    {"step": n, "data": {metric: value}}; step 0 is the v
 planned.json, stopped.json, notes.json    planned steps; why it stopped early; notes for the report
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping

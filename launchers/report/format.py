@@ -1,7 +1,5 @@
 """Formats numbers and text for reports: counts, intervals, times, sizes; `–` for unknown values."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -7,8 +7,6 @@ Names, prompts and completions are untrusted text: the template escapes them, an
 forbids scripts and network access.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

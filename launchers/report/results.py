@@ -9,8 +9,6 @@ eval/<label>.json (+ .samples.jsonl), compare.json
 events.jsonl                            phase_start, phase_end (seconds, peak_rss_mb), …
 """
 
-from __future__ import annotations
-
 import glob
 import json
 import re

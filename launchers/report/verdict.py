@@ -1,7 +1,5 @@
 """The report's verdict: how each benchmark's metric and the answer lengths changed."""
 
-from __future__ import annotations
-
 from launchers.report.format import Metric, change, measured, number, sign, signed, span
 from launchers.report.results import Json, Results
 

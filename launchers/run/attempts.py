@@ -6,8 +6,6 @@ Called by job.sbatch. Slurm may requeue a job, under the same job id, without li
 after IDLE training attempts without progress; 2 if the allocation does not match the run's hardware profile.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

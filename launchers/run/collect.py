@@ -1,7 +1,5 @@
 """Copies manifests and score statistics from the step cache into the run directory."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ The path is `runs/<family>/<recipe>/<time>-<hash>/`, where the hash covers the r
 command resumes an unfinished run with the same hash; a finished one is not changed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import hashlib

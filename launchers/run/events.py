@@ -1,7 +1,5 @@
 """events.jsonl: the events of a run, one JSON object per line, appended atomically."""
 
-from __future__ import annotations
-
 import datetime
 import json
 import os

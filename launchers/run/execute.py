@@ -1,7 +1,5 @@
 """Runs the parts of a plan as one bash script; no process outlives it."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

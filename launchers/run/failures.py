@@ -3,8 +3,6 @@
 make logs RUN=<dir>        python -m launchers logs <dir>
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import lru_cache

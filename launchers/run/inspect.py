@@ -3,8 +3,6 @@
 make data/<family>/<recipe> STEP=label        python -m launchers data <family>/<recipe> --to label
 """
 
-from __future__ import annotations
-
 from itertools import islice
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ of each validation. Writes judged.json: {"means": {step: mean}, "samples": numbe
 with a checkpoint can be the best.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import sys

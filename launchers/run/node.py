@@ -5,8 +5,6 @@
 The first node's output is the command's output; that of the other nodes, and of Ray, goes to LOG.node<rank>.log.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import resource

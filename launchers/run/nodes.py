@@ -10,8 +10,6 @@ command, and a lost node or head stops the command. Exit status: the command's, 
 Without Slurm, torchrun's rank and address come from NODE_RANK, MASTER_ADDR and MASTER_PORT.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import secrets

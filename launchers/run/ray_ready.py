@@ -3,8 +3,6 @@
 <python> -m launchers.run.ray_ready ADDRESS NODES SECONDS
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Sequence

@@ -8,8 +8,6 @@ the server and with transformers; different scores are an error (data_prep/infer
 colocated reward model, this server only runs for that check and stops before training, in which the trainer serves it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Statistics of scored samples and of preference pairs, small enough for a run directory."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean

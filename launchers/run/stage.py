@@ -3,8 +3,6 @@
 make stage/<family>/<recipe>        python -m launchers stage <family>/<recipe>
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 make status        python -m launchers status [FAMILY/RECIPE] [--out DIR] [--json]
 """
 
-from __future__ import annotations
-
 import datetime
 import fcntl
 import json

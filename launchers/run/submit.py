@@ -3,8 +3,6 @@
 make sbatch/<family>/<recipe>        make cancel RUN=<dir>
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A summary of a plan, as printed by `python -m launchers plan` and written to plan.json."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator
 from pathlib import Path

@@ -6,8 +6,6 @@ local.sh calls it for each command. Output goes to logs/<attempt>/; a failure is
 path. All processes of the command end with this one, however it ends (data_prep/core/guard.py).
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re

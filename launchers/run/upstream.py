@@ -4,8 +4,6 @@
 model given on the command line replaces both.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -7,8 +7,6 @@
 A run's directory depends on the model that its cell starts from, so each job determines it when it starts.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

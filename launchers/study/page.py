@@ -4,8 +4,6 @@ It reads only the folders of the study and of its runs. If an interval includes 
 difference can be shown.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations

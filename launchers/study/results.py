@@ -6,8 +6,6 @@ samples is also charged with that cell's training. Gains are relative to the mod
 starts from.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

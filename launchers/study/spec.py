@@ -8,8 +8,6 @@ The study sets train.seed, eval.before (for cells that start from the recipe's m
 compared with each other). All cells must have the same evaluation settings.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,6 @@
 On Slurm each part of the runs is an array; a run's part starts when the previous part of the same run has succeeded.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

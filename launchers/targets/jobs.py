@@ -4,8 +4,6 @@ Consecutive data commands with and without GPUs become separate jobs (data-1, da
 API requests or CPU work. local.sh has a function for each job.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Renders local.sh, one bash script for the whole run, which works without the launcher."""
 
-from __future__ import annotations
-
 from launchers import envs
 from launchers.backends.base import Command, EnvPython, InRun
 from launchers.plan.plan import PARTS, Plan

@@ -1,7 +1,5 @@
 """Renders skypilot.yaml, the whole run as one SkyPilot task for clouds (`render --target skypilot`)."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shlex

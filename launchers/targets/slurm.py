@@ -1,7 +1,5 @@
 """Renders job.sbatch, a Slurm script around local.sh, from hardware profile and site; submits and queries jobs."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -5,8 +5,6 @@ for by name; configs/tasks/ asks for what each benchmark's own harness does. Not
 the expected value accounts for, however large the output is: the first difference ends the comparison.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math

@@ -5,8 +5,6 @@ of text ("Here it is: ```python") and close at the end of a line of code ("print
 closed is closed by the next opening mark with a language, or by the end of the text.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

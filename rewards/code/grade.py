@@ -3,8 +3,6 @@
 grade_program("print(int(input()) + 1)", read({"kind": "stdio", "cases": […]}), Terms(), shared())
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace

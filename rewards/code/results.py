@@ -1,7 +1,5 @@
 """What the graders of programs give: a verdict per test, and the whole."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

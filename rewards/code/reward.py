@@ -8,8 +8,6 @@ details.isolation). A program that fails, hangs or does not compile is `scored`,
 outcome `error` is the grader's own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

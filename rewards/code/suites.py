@@ -9,8 +9,6 @@ references after the call, in order (of a void function `expected` is the first 
 of one item may also be that item. "prefix": source that a program continues which does not define `function` itself.
 """
 
-from __future__ import annotations
-
 import ast
 import base64
 import binascii

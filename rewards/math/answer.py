@@ -1,7 +1,5 @@
 """Base of the rewards that extract one short answer from a completion and compare it with the row's answer."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 from rewards.base import Reward, Row, Score, error

@@ -11,8 +11,6 @@ article. Rejected, doubted, conditional and merely listed options are no decisio
 letter where the row has `choices`. See `rewards.extract.parts` for completions that continue with another question.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 import unicodedata

@@ -9,8 +9,6 @@ closed one, another unit, a list that merely contains the gold fail. A unit, per
 side leaves out is taken as understood, and the order of an unbracketed list does not matter.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction

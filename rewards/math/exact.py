@@ -6,8 +6,6 @@
 rationals as reward `math` does (units, currency, percent, `x = 6`), never rounds, and needs no algebra.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from fractions import Fraction

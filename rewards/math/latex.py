@@ -4,8 +4,6 @@ Pure string work, no sympy: nothing here evaluates an answer, and everything is 
 bounded by MAX_CHARS.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import tomllib

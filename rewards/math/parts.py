@@ -1,7 +1,5 @@
 r"""Answers of several parts: lists, matrices, systems and cases, intervals however written: `[2,5)`, `2 \le x < 5`."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ descriptions match if one says what the other says and more ("9 eggs", "9 duck e
 belongs to the value.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from fractions import Fraction

@@ -7,8 +7,6 @@ screen, structure (equivalence.py), cache, and for what needs algebra worker pro
 this process keeps. No answer is evaluated in this process.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import OrderedDict

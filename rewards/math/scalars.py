@@ -3,8 +3,6 @@
 A rule compares two cleaned texts, gold and answer: True or False, or None where it does not apply.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from fractions import Fraction

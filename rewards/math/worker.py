@@ -9,8 +9,6 @@ The grammar reads much notation as a product of letters: f(x+1), A^T, f', \angle
 symbols before it is parsed (`_NOTATION`), and these by functions of what stood inside after it.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import random

@@ -1,7 +1,5 @@
 """Chat messages of a row, and control tokens of chat templates in completions."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -8,8 +8,6 @@ own chat template to the row's `prompt` and the answer. `data_prep.inference.vll
 starts and stops such a server.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

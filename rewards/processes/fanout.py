@@ -4,8 +4,6 @@ The workers (pool.py) are started by exec, so that this works after fork, under 
 Ray workers. They rebuild the reward from its class, name and parameters, and receive the columns it needs as JSON.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -9,8 +9,6 @@ Limits: without Landlock (kernels before 5.13) a worker can read files, and with
 libseccomp it can open sockets. pool.py logs a warning.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import importlib

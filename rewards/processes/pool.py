@@ -8,8 +8,6 @@ signals or alarms of the host process. The fork server ends with its host, and w
 Deadlines are in the worker's CPU time, which is part of every reply, so that verdicts do not depend on load.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

@@ -7,8 +7,6 @@ If `$REWARDS_SLOTS` names a folder, processes share the limit: a slot is then al
 the kernel releases when the holder ends, however it ends.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

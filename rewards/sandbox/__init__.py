@@ -30,8 +30,6 @@ What the sandbox does not prevent:
 - programs that do not compute their answers, e.g. with a table of known answers in the source.
 """
 
-from __future__ import annotations
-
 from rewards.sandbox.box import Sandbox, selfcheck, shared
 from rewards.sandbox.levels import LEVELS, Level
 from rewards.sandbox.types import BUILD_LIMITS, Built, Case, Limits, Program, Ran

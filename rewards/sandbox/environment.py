@@ -6,8 +6,6 @@ Its folder is keyed by its lock file, like all environments of launchers/envs.py
 dist-packages folder of the machine is readable.
 """
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import os

@@ -4,8 +4,6 @@ Only the supervisor calls libseccomp; the sandboxed processes install the bytes.
 with EPERM, so that the program gets an error it can report instead of being killed.
 """
 
-from __future__ import annotations
-
 import ctypes
 import ctypes.util
 import errno

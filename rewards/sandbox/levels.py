@@ -6,8 +6,6 @@
 A non-root process keeps its user id; started as root, each job gets its own unprivileged user id.
 """
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import os

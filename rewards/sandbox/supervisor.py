@@ -3,8 +3,6 @@
 It never receives an expected output: callers compare. A zygote or job that is killed from outside is replaced.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

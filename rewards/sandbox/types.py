@@ -1,7 +1,5 @@
 """Input and output types of the sandbox: limits, cases, results."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

@@ -17,8 +17,6 @@ every response is 500 with the reason, so that a trainer stops instead of traini
 accepts no more requests, completes the accepted ones, and exits.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

@@ -1,7 +1,5 @@
 """Runs the app on uvicorn with additional limits: connections, header size, and time to send and receive."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import signal

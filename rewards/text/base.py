@@ -1,7 +1,5 @@
 """Base of text rewards: the graded part of a completion, and tables of a row's references."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache

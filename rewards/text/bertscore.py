@@ -8,8 +8,6 @@ Needs torch and transformers (environment `vllm`). Longer texts are truncated at
 the truncated tokens.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 

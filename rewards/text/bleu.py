@@ -14,8 +14,6 @@ Variants, all on 13a tokens with orders 1 to 4 and counts clipped by the largest
 References without a token are ignored (details: empty_references); the originals fail on some of them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal

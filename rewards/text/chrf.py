@@ -6,8 +6,6 @@ The F-score of character n-grams (Popović 2015, W15-3049; with word_order 2 chr
 reference. White space is ignored, so languages without spaces need no tokenisation.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Annotated
 

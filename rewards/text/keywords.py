@@ -9,8 +9,6 @@ subsequence with the completion's phrases, divided by the number of key phrases,
 grows with the length of a completion; `measure: f1` penalises its words that are in no key phrase.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterator, Sequence
 from itertools import groupby

@@ -8,8 +8,6 @@ Kinds:
            space and the mathematical operators U+2200 to U+22FF; ignores `expected`
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from functools import cached_property

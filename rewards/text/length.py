@@ -10,8 +10,6 @@ Shapes, where x is the length:
   cosine    the same along half a cosine wave (arXiv 2502.03373, CosFn, whose low is 0)
 """
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, Literal, Self
 

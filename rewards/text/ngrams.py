@@ -8,8 +8,6 @@ If references are compared with only one text, as in a pool of prompts, building
 for the first single text the table is built from the text's n-grams, and the references are looked up.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any

@@ -11,8 +11,6 @@ Kinds:
   both    the larger of the two penalties
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Field

@@ -9,8 +9,6 @@ text would get 0; then words and punctuation of any script are compared instead.
 (training/dataset.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tokenisers of BLEU (13a) and ROUGE."""
 
-from __future__ import annotations
-
 import re
 
 _MARKS = tuple('!"#$%&()*+/:;<=>?@[\\]^_`{|}~')  # 13a separates these everywhere; exceptions are ' - . and comma

@@ -3,8 +3,6 @@
 An executor takes calls and yields (shard number, result) as they finish, in any order, with a bounded number in flight.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Generator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Shards in several processes on this machine, none of which outlives the process that started it."""
 
-from __future__ import annotations
-
 import ctypes
 import multiprocessing
 import multiprocessing.util

@@ -4,8 +4,6 @@ All nodes must have the environment `ray`, and see the step cache and this repos
 file system. Calls whose worker or node is lost are retried elsewhere; finished shards are kept.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Generator, Sequence

@@ -1,7 +1,5 @@
 """Shards in this process: one after another, or several in threads for a step that mostly waits."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from itertools import islice

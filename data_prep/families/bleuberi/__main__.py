@@ -6,8 +6,6 @@
 Exit status: 0 done, 2 user error, 3 a limit was exceeded (too many unusable rows), 130 interrupted.
 """
 
-from __future__ import annotations
-
 import sys
 from functools import partial
 

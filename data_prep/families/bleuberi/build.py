@@ -4,8 +4,6 @@ All steps are cached, so that the same command resumes after a kill. An existing
 rows; otherwise the command fails.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -10,8 +10,6 @@ null in an existing column drops the row. Instead of `ref_output_gold` a file ma
 the given order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path

@@ -6,8 +6,6 @@
 Exit status: 0 done, 2 user error.
 """
 
-from __future__ import annotations
-
 import sys
 from functools import partial
 

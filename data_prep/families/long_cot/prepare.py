@@ -1,7 +1,5 @@
 """Prepares prompts for online RL like the original's command: converts JSON to two parquet files in verl's columns."""
 
-from __future__ import annotations
-
 import random
 import sys
 from collections import Counter

@@ -4,8 +4,6 @@
 - chat_prompts: {languages: []}      every language
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

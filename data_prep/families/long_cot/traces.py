@@ -9,8 +9,6 @@ The request (templates/prompts/long_cot/plan.j2) is not part of training rows. I
 thought separately (`meta.reasoning`), that is the plan.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 

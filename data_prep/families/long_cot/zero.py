@@ -3,8 +3,6 @@
 Weights are hard-linked if the file system allows, else copied. `zero.json` in the copy describes it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -17,8 +17,6 @@ there, the first step of the next epoch always repeats one. The last epoch count
 training may have ended within it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import defaultdict

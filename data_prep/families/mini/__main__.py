@@ -4,8 +4,6 @@ python -m data_prep.families.mini model:build '{"out": "runs/untrained", "seed":
 python -m data_prep.families.mini evaluate:evaluate '{"model": "recipes/mini/model", "levels": {"2": 250}}'
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from importlib import import_module

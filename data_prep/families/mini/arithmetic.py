@@ -5,8 +5,6 @@ by term, lowest digit first, and ends in `\\boxed{n}`. The split is a hash of th
 order of its terms, so that no test question, nor a reordering of one, is in train. Standard library only.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import zlib

@@ -6,8 +6,6 @@ questions (set in worlds.yaml). It is deterministic given the seed. `make mini-m
 python -m data_prep.families.mini.build --python LLAMAFACTORY_PYTHON --subject arithmetic --out recipes/mini/model
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

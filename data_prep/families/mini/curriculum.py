@@ -4,8 +4,6 @@
 - curriculum: {subject: functions, split: test, levels: {1: 30, 2: 100}}
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self

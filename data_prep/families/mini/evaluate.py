@@ -6,8 +6,6 @@ environment, also within its training loop (`launchers/plugins/llamafactory/stop
 A sum is right if the box contains the answer, a function if it passes all its tests in the sandbox.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -7,8 +7,6 @@ omitted, two swapped, a number off by one). Pairs of skills and numbers are held
 a held-out pair in that order or a held-out number; every held-out question has one. Standard library only.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import zlib

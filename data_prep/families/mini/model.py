@@ -4,8 +4,6 @@ It trains in minutes on a laptop's CPU, yet is a plain Qwen2 checkpoint for ever
 head size 32 (the smallest in vLLM's CPU attention), Qwen2's split regex, ChatML. Needs transformers.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

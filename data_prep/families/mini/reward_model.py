@@ -7,8 +7,6 @@ the other an independent judge.
 python -m data_prep.families.mini.reward_model --python LLAMAFACTORY_PYTHON --seed 0 --out recipes/mini/reward_model
 """
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

@@ -7,8 +7,6 @@ equals the value minus the bias, and returns the bias and the largest difference
 chosen answer scores higher.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

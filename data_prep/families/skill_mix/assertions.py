@@ -9,8 +9,6 @@ understood, and the assertions must determine the complete result of each call; 
 Expressions are parsed by Python's parser, which agrees with C++ on the supported subset.
 """
 
-from __future__ import annotations
-
 import ast
 import math
 import operator

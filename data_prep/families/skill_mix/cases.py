@@ -8,8 +8,6 @@ is an object or a list of [key, value] pairs, an optional may be null, a char is
 Floats in results are compared with a tolerance.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ Tests that pass mutants are weak. Each mutant changes one token, outside comment
 and the arguments of `raise` or `throw`, which are rarely tested. C++ mutants may not compile.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import re

@@ -16,8 +16,6 @@ With `generations` the rows are samples of these questions written by the origin
 without. raw_output is graded, since `code` is only the first fence, which in a chain of thought is often a fragment.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

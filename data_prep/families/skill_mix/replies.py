@@ -1,7 +1,5 @@
 """Parses and validates model replies: an exercise, a critique, test cases."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

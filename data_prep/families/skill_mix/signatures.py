@@ -7,8 +7,6 @@ Types are plain values: int, float, bool, str, char, list, set, tuple, map, opti
 class, a pointer, a template) is rejected, since its test cases could not be written as data.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Mapping
 from dataclasses import replace

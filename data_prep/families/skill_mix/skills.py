@@ -9,8 +9,6 @@ split and questions (how many `synthesize` writes). `held_out` is a share of the
 a held-out pair is held out, so the share grows with tuple size. Single-skill tuples are all for training.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Tokenises source code; splits C++ tests into statements and blocks, and evaluates their literals."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence

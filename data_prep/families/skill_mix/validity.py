@@ -9,8 +9,6 @@ verdicts do not depend on the machine's load. An invalid question is dropped wit
 `flaky test`, `mutants survive` …) and evidence; the results for a valid one are stored in `meta.verified`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice

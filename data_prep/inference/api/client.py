@@ -4,8 +4,6 @@ HTTP is handled by the openai SDK. Requests of all threads are sent in the order
 stays busy while an earlier shard waits for its slowest reply. They run on one event loop in its own thread.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

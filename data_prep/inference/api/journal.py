@@ -14,8 +14,6 @@ the replies of many requests. Records:
 without our receiving the reply: it counts with its maximum cost.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

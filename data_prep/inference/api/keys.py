@@ -1,7 +1,5 @@
 """Reads API keys. They stay in memory: no parameter, manifest, log or message contains one."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

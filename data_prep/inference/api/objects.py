@@ -1,7 +1,5 @@
 """Extracts the JSON object from a model's reply, which may be in a code fence or surrounded by text."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

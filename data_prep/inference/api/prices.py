@@ -1,7 +1,5 @@
 """Prices of models behind paid endpoints (configs/prices.yaml)."""
 
-from __future__ import annotations
-
 import datetime
 import re
 from pathlib import Path

@@ -5,8 +5,6 @@ request. HTTP and its errors are handled by the SDK. The SDK does not validate b
 since a reply is paid for even if other fields are malformed.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Requests to an endpoint: body, name (the cache key), and an upper bound on the tokens."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping, Sequence

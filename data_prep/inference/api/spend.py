@@ -4,8 +4,6 @@ A request is sent only if the cap has room for its maximum cost in addition to w
 billed (a reply that never arrived) and the maximum cost of requests in flight.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import time

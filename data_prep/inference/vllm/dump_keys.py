@@ -3,8 +3,6 @@
 <vllm python> -m data_prep.inference.vllm.dump_keys > configs/native/vllm.json
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

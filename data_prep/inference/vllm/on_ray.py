@@ -5,8 +5,6 @@
 prints the address of each, for a step's `base_url`, and serves until Ctrl-C or until a server dies.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator, Sequence

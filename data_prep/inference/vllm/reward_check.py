@@ -8,8 +8,6 @@ BOS token, token counts or scores that differ from transformers, an endpoint tha
 scores, bad answers scored above good ones. Prints a line for each conversation, then the verdict.
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

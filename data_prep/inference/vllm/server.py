@@ -6,8 +6,6 @@
 The server runs under `core/guard.py`, which ends all its processes when this process stops, crashes or is killed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import json

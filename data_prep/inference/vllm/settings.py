@@ -1,7 +1,5 @@
 """Settings of `vllm serve` for the build (CPU or CUDA), the model and the machine."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

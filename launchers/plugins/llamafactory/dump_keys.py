@@ -6,8 +6,6 @@ Key to {"type": bool|int|float|str|any, "choices": [...]}, for `template` also "
 to template. A test compares the file with the installed version.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 import json

@@ -12,8 +12,6 @@ python -m launchers.plugins.llamafactory.stop_on_accuracy train.yaml --rows held
 Exit status 3 if training ended below the target.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import time

@@ -1,7 +1,5 @@
 """Saves a checkpoint and ends the training when its job is about to end (launchers/plugins/stop_asked.py)."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -5,8 +5,6 @@
 Reads llamafactory.yaml and inspect.json in FOLDER, and writes tokens.json. Exit status 2 with one line per fault.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ FOLDER contains llamafactory.yaml. Rank 0 inspects in a separate process, so tha
 for a CPU does not affect the training; it is forked after the imports, which are slow.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys

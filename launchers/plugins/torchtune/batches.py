@@ -4,8 +4,6 @@ torchtune's own loaders drop incomplete batches, count only in epochs, and shuff
 in each pass, as with LlamaFactory: the last step of a pass has the remaining rows.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

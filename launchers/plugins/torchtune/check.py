@@ -4,8 +4,6 @@
 recipe itself (`batch_sizes`) and does not check nested components.
 """
 
-from __future__ import annotations
-
 import ast
 import inspect
 from collections.abc import Iterable, Iterator, Mapping

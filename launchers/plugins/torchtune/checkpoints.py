@@ -8,8 +8,6 @@ checkpoints/step_<n>/state.pt    weights (with LoRA only the adapters), optimize
 merged/                          Hugging Face folder: weights (LoRA merged), tokenizer, config; done.json
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Patches for torchtune's recipes without CUDA, which query its memory statistics and empty its cache."""
 
-from __future__ import annotations
-
 
 def install() -> None:
     """Replace functions that need CUDA. The training loop is unchanged."""

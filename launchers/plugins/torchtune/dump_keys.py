@@ -6,8 +6,6 @@ recipes: the keys that each recipe reads; types: types of keys for which all shi
 arguments of the components that we render. A test compares the file with the installed version.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """A torchtune metric_logger component that writes trainer_log.jsonl, which the launcher reads, and other loggers."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

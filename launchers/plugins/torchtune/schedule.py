@@ -1,7 +1,5 @@
 """Learning rate schedules equal to LlamaFactory's (transformers 5.6, optimization.py)."""
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import Any

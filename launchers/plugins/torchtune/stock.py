@@ -7,8 +7,6 @@
   over ranks.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import json

@@ -4,8 +4,6 @@ Evaluation uses the model's chat template (vLLM), so training must use the same.
 template per model family, without the default system prompts of Qwen2.5's and Llama 3.1's templates.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ FOLDER contains the files rendered by launchers/backends/torchtune.py. The same 
 checkpoint.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

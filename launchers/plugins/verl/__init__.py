@@ -10,8 +10,6 @@ in processes that never import it, and avoids circular imports. README.md explai
 needs.
 """
 
-from __future__ import annotations
-
 import os
 
 from wrapt import register_post_import_hook

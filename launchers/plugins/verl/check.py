@@ -5,8 +5,6 @@ changes for a CPU, and native.yaml, the recipe's `native` keys. A fault is one l
 origins.json has them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io

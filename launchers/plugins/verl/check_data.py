@@ -1,7 +1,5 @@
 """Checks the model, tokenizer, reward, prompts and reference answers that a verl config refers to."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

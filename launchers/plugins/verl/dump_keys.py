@@ -6,8 +6,6 @@ The launcher checks `native` with this file, without importing verl. A test comp
 configs/native/verl.facts.yaml has what cannot be derived from verl's defaults, dataclasses and registries.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import json

@@ -17,8 +17,6 @@ absent. Scores are the reward's, before any KL penalty. Importance weights are t
 probabilities of whole completions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from types import ModuleType
 from typing import Any

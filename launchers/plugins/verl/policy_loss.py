@@ -16,8 +16,6 @@ are the negated objectives of the papers. KL estimates are verl's (core_algos.kl
 | PPO 1707.06347 | ppo_clip | verl's gae, with a critic | k1 in reward | 0.2 | kept |
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass

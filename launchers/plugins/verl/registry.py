@@ -21,8 +21,6 @@ A completion that could not be graded (outcome error or timeout) is masked out o
 group's mean and standard deviation: its score of 0 is not a grade, and would be the best one among negative scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import ModuleType

@@ -3,8 +3,6 @@
 Sampling ends after the stop string, which is kept in the completion for the reward.
 """
 
-from __future__ import annotations
-
 from types import ModuleType
 from typing import Any
 

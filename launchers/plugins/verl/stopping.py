@@ -9,8 +9,6 @@ val-core/<benchmark>/acc/mean@<n>, or of reward/mean@<n> if the reward is not an
 {"validations": {step: score}, "zero_variance": {step: share}}.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

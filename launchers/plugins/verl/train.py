@@ -6,8 +6,6 @@ FOLDER contains the files rendered by launchers/backends/verl.py. The same comma
 checkpoint; after verl's last step it only merges, and after merging it does nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import json

@@ -1,8 +1,6 @@
 """The report's data section: rows per pipeline step, dropped rows by reason, mixtures, labels and cost; distributions
 of scores and pairs; the first training rows as tokens."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Everything comes from `Results.online` (report/curves.py) and the resolved recip
 values are omitted.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

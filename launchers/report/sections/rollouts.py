@@ -4,8 +4,6 @@ For a few steps it shows the completions with the highest and the lowest score a
 hacking; for thinking recipes also curves of thoughts and answers, from more steps.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ chosen completion's reward minus the rejected one's; the accuracy is the fractio
 (Rafailov et al. 2023, arXiv 2305.18290, section 4 and appendix B).
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from statistics import fmean

@@ -38,8 +38,6 @@ What is not stopped: a test that asks for a boolean, or that two of the program'
 guessed right by a program that always says yes.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -12,8 +12,6 @@ tests' comparisons where there are no declarations, and its machine code can alw
 "call" have no such gap.
 """
 
-from __future__ import annotations
-
 import os
 import posixpath
 import re

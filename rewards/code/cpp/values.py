@@ -3,8 +3,6 @@
 What a program wrote is untrusted: whatever it is, reading it gives a value of the declared type or a ValueProblem.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import struct

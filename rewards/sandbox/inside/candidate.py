@@ -3,8 +3,6 @@
 Whatever the program does to it, only values come out, and those are judged in another process.
 """
 
-from __future__ import annotations
-
 import copy
 import importlib
 import operator

@@ -5,8 +5,6 @@ values (values.py). Its reply has a value, an exception ("raised"), or the limit
 requests while it waits for a reply, so tests may hand over functions. Either side may receive anything.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

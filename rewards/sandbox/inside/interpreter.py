@@ -4,8 +4,6 @@ What the program may touch: descriptors 0 to 2, for a call also 3, on which its 
 here may be patched, walked or rewritten by the program: it fools only itself, for the supervisor compares.
 """
 
-from __future__ import annotations
-
 import _io
 import _random
 import atexit

@@ -4,8 +4,6 @@ It runs no line of the candidate's program itself. The CPU limit decides; it is 
 clock, which that process cannot stop. RLIMIT_CPU (whole seconds) stands behind it, wall time is a safety net.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import gc

@@ -4,8 +4,6 @@ The program's process gets the same before the next request. Functions, mocks an
 program calls them from there.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Callable, Iterable

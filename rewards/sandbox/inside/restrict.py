@@ -4,8 +4,6 @@ Landlock's three system calls are made here (glibc has no wrappers); struct and 
 linux/landlock.h, and the numbers are the same on x86-64 and aarch64.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import resource

@@ -5,8 +5,6 @@ cycles all survive, and nothing here recurses. Decoding builds values of the typ
 runs no code of the other side. Standard library only; arrays need numpy on both sides.
 """
 
-from __future__ import annotations
-
 import builtins
 import datetime
 import decimal

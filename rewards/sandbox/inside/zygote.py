@@ -5,8 +5,6 @@ solution): a forked process with a socket of its own, which restricts itself, co
 case. When a job's process ends, the zygote reports how on that job's socket.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import json
