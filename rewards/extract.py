@@ -100,8 +100,17 @@ def last_box(text: str) -> str | None:
     return content
 
 
-STATED, STATED_WORDS = _PHRASES["stated"], _PHRASES["stated_words"]
+STATED, STATED_WORDS = _PHRASES["stated"] % _PHRASES, _PHRASES["stated_words"]
 _STATED = re.compile("(?i)" + STATED)
+_CONDITION, _SUPPOSED, _NOT_MEANT = (re.compile(_PHRASES[name]) for name in ("condition", "supposed", "not_meant"))
+
+
+def meant(statement: re.Match[str]) -> bool:
+    """Whether the text itself states this: not under a condition, as somebody's words, or of the wrong answer."""
+    text, at = statement.string, statement.start()
+    if _CONDITION.search(text, max(0, at - 100), at) or _NOT_MEANT.search(text, max(0, at - 30), at):
+        return False
+    return "would" not in statement[0] or not _SUPPOSED.search(text, max(0, at - 120), at)
 
 
 def matches(pattern: re.Pattern[str], words: str, text: str, before: int = 1) -> list[re.Match[str]]:
@@ -137,7 +146,7 @@ def sentence(text: str) -> str:
 def _answer_is(text: str) -> str | None:
     text = _DISPLAY.sub(r"\1\2\3", TEXT_COMMAND.sub(r"\1", text))
     for m in reversed(matches(_STATED, STATED_WORDS, text)):
-        if not _NO_ANSWER.match(m[1]) and (answer := sentence(m[1])):
+        if not _NO_ANSWER.match(m[1]) and meant(m) and (answer := sentence(m[1])):
             return _OF_WHAT.sub("", answer)
     return None
 

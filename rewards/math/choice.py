@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 from pydantic import field_validator
 
 from rewards.base import Row, Score
-from rewards.extract import STATED, STATED_WORDS, TEXT_COMMAND, box_span, last_box, matches, parts, sentence
+from rewards.extract import STATED, STATED_WORDS, TEXT_COMMAND, box_span, last_box, matches, meant, parts, sentence
 from rewards.math.answer import Answer, AnswerReward
 from rewards.math.latex import MAX_CHARS, clean, squeeze
 
@@ -30,15 +30,16 @@ _LAST = 100  # matches of a pattern that are looked at, from the last on
 _Patterns = dict[re.Pattern[str], str]  # and words of which one must occur, in lower case
 _PHRASES = tomllib.loads(Path(__file__).with_name("choice.toml").read_text("utf-8"))
 _FRAGMENTS = {**_PHRASES["fragments"], "stated_words": STATED_WORDS}
-_FRAGMENTS["stated"] = STATED.replace(r"\banswer\b", rf"{_FRAGMENTS['other']}\b{_FRAGMENTS['noun']}\b")
+_FRAGMENTS["stated"] = STATED.replace(r"\banswer\b", rf"\b{_FRAGMENTS['noun']}\b")
 _STATED, _JUDGED = (
     {re.compile(phrase["pattern"] % _FRAGMENTS): phrase["words"] % _FRAGMENTS for phrase in _PHRASES[tier]}
     for tier in ("stated", "judged")
 )
 _PATTERNS = {name: re.compile(pattern) for name, pattern in _PHRASES["patterns"].items()}
+_OTHER = ("hypothesis", "named")
 _OPTION = re.compile(
-    r"(?i)(?:(?:the|letter|option|choice|answer)[\s:]+|(?:选项|答案)[是为:\s]*)*(?P<open>[(\[<{【]?)\s*(?P<letter>[A-Z])"
-    r"(?:\s*(?P<close>[)\]>】])|(?![^\W\u3000-\u9fff\uac00-\ud7a3]|['’]|\((?![\u3000-\u9fff])))\s*(?P<rest>.*)",
+    r"(?i)(?:(?:the|letter|letra|option|choice|answer)[\s:]+|(?:选项|答案)[是为:\s]*)*(?P<open>[(\[<{【]?)\s*(?P<letter>[A-Z])"
+    r"(?:\s*(?P<close>[)\]>】])|(?![^\W\u3000-\u9fff\uac00-\ud7a3]|['’](?![dt][iıuü]r)|\((?![\u3000-\u9fff])))\s*(?P<rest>.*)",
     re.DOTALL,
 )
 _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
@@ -47,7 +48,7 @@ _OPTION_LINE = re.compile(r"[\s*_>-]{0,9}(?:[Oo]ption |[Cc]hoice )?\(?(?P<letter
 _LABELLED = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:。]+| [-–—] )\s*(?P<rest>[^\s.)].*)", re.DOTALL
 )
-_BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter )?[(\[<{]?([A-Z])[)\]>}]?[.!。]?")
+_BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter |letra |alternativa )?[(\[<{]?([A-Z])[)\]>}]?[.!。]?")
 _SEVERAL = re.compile("[A-Z](?:[,、 ]*[A-Z]){1,4}[.。]?")
 _VALUE_FIRST = re.compile(r"[-+.\d][^()]*\s\(([A-Z])\)\.?")  # a box such as "12 (C)"
 _BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
@@ -160,12 +161,16 @@ def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, st
     statements = []
     for m in (m for pattern, words in patterns.items() for m in matches(pattern, words, text, _BEFORE)[-_LAST:]):
         content = next(filter(None, m.groups()), "")
-        conditional = _PATTERNS["condition"].search(text, max(0, m.start() - 60), m.start())
         retracted = _PATTERNS["retracted"].search(content)
-        other = _PATTERNS["not_meant"].search(text, max(0, m.start() - 30), m.start())
-        if not (conditional or retracted or other or _heads_list(m[0], content, text[m.end() :][:500])):
+        if _is_meant(m) and not (retracted or _heads_list(m[0], content, text[m.end() :][:500])):
             statements.append((m.start(), content, by))
     return statements
+
+
+def _is_meant(statement: re.Match[str]) -> bool:
+    """See `meant`; choices are also decided under conditions, and letters may name something else."""
+    before = max(0, statement.start() - _BEFORE), statement.start()
+    return meant(statement) and not any(_PATTERNS[name].search(statement.string, *before) for name in _OTHER)
 
 
 def _heads_list(cue: str, content: str, text: str) -> bool:
@@ -203,7 +208,9 @@ def _closing(line: str) -> str:
     """The option with which a line closes: "therefore (C)"."""
     closing = _PATTERNS["closing"].search(line)
     clause = re.split(r"[.;!?,]\s", line[: closing.end()])[-1] if closing else ""
-    return next(filter(None, closing.groups()), "") if closing and not _PATTERNS["rejection"].search(clause) else ""
+    if closing is None or _PATTERNS["rejection"].search(clause) or not _is_meant(closing):
+        return ""
+    return next(filter(None, closing.groups()), "")
 
 
 def _read(content: str, letters: str) -> str:
@@ -227,9 +234,11 @@ def _read(content: str, letters: str) -> str:
         at = another.end()
     if len(named) == 1 and (joined := _PATTERNS["joined"].match(rest)):
         named += [joined["letter"]] * (joined["letter"] in letters)
+    if _PATTERNS["plural"].match(content):
+        return ""
     if len(set(named)) > 1:
         return ", ".join(named)
-    if _PATTERNS["plural"].match(rest) or (letter.islower() and not (m["open"] or m["close"]) and rest.strip(" .!)")):
+    if letter.islower() and not (m["open"] or m["close"]) and rest.strip(" .!)"):
         return ""
     return letter.upper() if m["open"] or m["close"] or _PATTERNS["ended"].match(rest, at) else ""
 

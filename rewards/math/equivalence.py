@@ -17,7 +17,7 @@ from typing import Literal
 
 from rewards.math import parts, scalars
 from rewards.math.latex import GREEK, NOTATION, balanced, clean, join_thousands, rational, split_top, squeeze, unwrap
-from rewards.math.quantity import quantity, same_unit
+from rewards.math.quantity import quantity, same_unit, without_spelling
 
 Verdict = bool | None
 Leaf = Callable[[str, str], Verdict]
@@ -38,6 +38,10 @@ _LABEL = re.compile(
 # An expression in one unknown, which is another value than the unknown's: `2x`, `\\frac{x}{2}`, `x^2`.
 _OTHER = r"(?:\\(?:frac|sqrt|cdot)(?![A-Za-z])|[-+0-9.*/^(){} ])"
 _UNKNOWN = re.compile(rf"{_OTHER}*(\\(?:{'|'.join(GREEK)})(?![A-Za-z])|[A-EH-Za-eh-z]){_OTHER}*(?:\1{_OTHER}*)*")
+# Of a sequence or function, where the gold has its variable: `a_{n-1}`, `f(2x)`.
+_SHIFTED = re.compile(
+    r"[A-Za-z] ?(?:_\{([0-9]*[a-z][-+0-9]+|[0-9]+[a-z])\}|\(([0-9]*[a-z] ?[-+][ 0-9]+|[0-9]+ ?[a-z])\))"
+)
 _CLOSED_INFINITY = re.compile(r"\[ ?-\\infty|\\infty ?\]")
 _INDEX = re.compile(r"_\{?[0-9]\}?$")  # x_1 and x_2 are the values of x
 _INNER_DEGREES = re.compile(r" ?degree(?= ?[-+)}])")  # 90^\circ - A
@@ -183,7 +187,9 @@ def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
-    gs, as_ = parts.top_items(g), parts.top_items(a)
+    if parts.matrix(g) and parts.matrix(a):
+        return NEXT
+    gs, as_ = ((not unwrap(other) and parts.column(text)) or parts.top_items(text) for text, other in ((g, a), (a, g)))
     if len(gs) == 1 and len(as_) == 1:
         return NEXT
     for many, other, flip in ((gs, a, False), (as_, g, True)):
@@ -200,11 +206,19 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _rule_membership(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`q \\in [2, \\infty)` is no answer for `a \\in [2, \\infty)`; `f(x)` may be called `y`."""
+    """`q \\in [2, \\infty)` and `q = 2` or `q = 3` are no answers for `a`; `f(x)` may be called `y`."""
     members = parts.IN.match(g), parts.IN.match(a)
-    names = [m["name"] if m else parts.variable(text) for m, text in zip(members, (g, a), strict=True)]
+    names = [m["name"] if m else parts.variable(text) or _labels(text) for m, text in zip(members, (g, a), strict=True)]
     differ = any(members) and all(names) and squeeze(names[0]) != squeeze(names[1])
     return False if differ and "(" not in "".join(names) else NEXT
+
+
+def _labels(text: str) -> str:
+    """The name in `n = 1 or n = 2` and `n = 1, 2`, empty without one for all items."""
+    first, *others = [split_top(item, parts.EQUALS) for item in parts.top_items(text)] or [[""]]
+    name = _INDEX.sub("", first[0])
+    named = len(first) == 2 and parts.NAME.fullmatch(first[0]) and not unwrap(first[1])
+    return name if named and all(len(pair) == 1 or _INDEX.sub("", pair[0]) == name for pair in others) else ""
 
 
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -247,6 +261,9 @@ def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
     rows_g, rows_a = parts.matrix(g), parts.matrix(a)
     if rows_g is None and rows_a is None:
         return NEXT
+    one = [[len(row) for row in rows] for rows in (rows_g, rows_a) if rows] == [[1]]
+    if one and r"\begin" in (g if rows_g else a):  # of one number, and no (AB)^T
+        return _equal(rows_g[0][0] if rows_g else g, rows_a[0][0] if rows_a else a, leaf)
     for rows, other, flip in ((rows_g, a, False), (rows_a, g, True)):
         bracket = unwrap(other)
         if rows and bracket and bracket[0] == "(" and (len(rows) == 1 or len(rows[0]) == 1):
@@ -301,8 +318,10 @@ def _sides(text: str) -> list[str]:
 def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
     """A chain such as `a + b = 4 + 6 = 10` for the gold `10`: the last side counts, and no side may contradict it.
 
-    `2x = 10` states another value.
+    `2x = 10` states another value, and so does `a_{n-1} = 2n`.
     """
+    if _SHIFTED.fullmatch(sides[0]) and _has_letters(gold) and not gold.count(sides[0][0]):
+        return False
     steps = [side for side in sides[:-1] if not _LABEL.fullmatch(side)]
     if any(
         _UNKNOWN.fullmatch(step)
@@ -362,6 +381,7 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _scalar(scalars.choices),
     _scalar(scalars.amounts),
     _scalar(scalars.thousands),
+    _rewritten(without_spelling),
     _rewritten(parts.cases),
     _rule_additions,
     _rewritten(parts.with_holes),

@@ -238,7 +238,11 @@ _DOLLAR = re.compile(r"(?<!\\)\$")
 _BLANKS = re.compile(r"\s+")
 _BLANK_AFTER_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|(?<=[0-9])\\text\{,\}(?=[0-9])")
 _INNER_SPACE = re.compile(r"(\\[A-Za-z]+ )(?=[A-Za-z])|(?<=[0-9])( )(?=[0-9])| ")
-_SET_OF_REALS = re.compile(r"(?i)^(?:the )?(?:set of )?all real(?: number)?s?(?: numbers)?$")
+_REALS = {re.compile(f"(?i){pattern}"): interval for interval, pattern in NOTATION["reals"].items()}
+_SIGN_WORD = re.compile(
+    r"(?:(?:(^|[=,;(] ?)(?:negative|minus)|(?<=[0-9)}] )minus) |(?<![^\W\d_])负|(^|[=,;(] ?)positive )"
+    r"(?=[0-9.]|\\[a-z])"
+)
 _ANGLE = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^(?:[0-9]|\{-?[0-9]\}))?) ?(\((?:[^()]|\([^()]*\))*\)|\{(?:[^{}]|\{[^{}]*\})*\}"
     r"|(?:\\frac\{[^{}]*\}\{[^{}]*\}|[0-9.]+)?[A-Za-z]?)(\s*degrees?)?(?![A-Za-z])"
@@ -278,6 +282,9 @@ def clean(text: str) -> str:
     if balanced(text):
         with contextlib.suppress(RecursionError):  # nested deeper than any answer: it stays as it is
             text = _Reader(_ONE_CELL.sub(r"\1", text)).until("")
+    if "tive " in text or "minus " in text or "负" in text:
+        text = _BLANKS.sub(" ", text).strip()
+        text = _SIGN_WORD.sub(lambda m: (m[1] or m[2] or "") + "-" * ("positive" not in m[0]), text)
     if "degree" in text:
         text = _ANGLE.sub(_in_radians, text)
     text = _BLANKS.sub(" ", text.replace("{:}", ":").replace(r"+\infty", r"\infty").replace(r"\log_e", r"\ln")).strip()
@@ -285,7 +292,9 @@ def clean(text: str) -> str:
         text = _REVERSED.sub(lambda m: m[1] + "(["[m[2] == "["] + m[3] + ")]"[m[4] == "]"], text)
     while text.endswith((".", ",", ";")):
         text = text[:-1].rstrip()
-    return r"\mathbb{R}" if _SET_OF_REALS.match(text) else text
+    if "eal" in text or "R" in text:
+        return next((interval for pattern, interval in _REALS.items() if pattern.fullmatch(text)), text)
+    return text
 
 
 def squeeze(text: str) -> str:

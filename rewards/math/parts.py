@@ -23,7 +23,7 @@ _CASES = re.compile(
     r"(?:\\begin\{cases\}|\\\{ ?\\begin\{array\}(?:\{[lcr ]*\})?)(.*)\\end\{(?:cases|array)\}", re.DOTALL
 )
 _CONDITION = re.compile(r"^(?:if|for|when|where) +")
-_MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_MATRIX = re.compile(r"\\begin\{([pbB]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _LEADING_PLUS = re.compile(r"(^|[(,=] ?)\+ ?")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 
@@ -138,7 +138,11 @@ def with_holes(text: str) -> str:
 def matrix(text: str) -> list[list[str]] | None:
     """Rows of cells."""
     m = _MATRIX.fullmatch(text)
-    if text.startswith("(") and text.endswith(("^T", "^{T}")) and (column := unwrap(text.rpartition("^")[0].strip())):
+    if (
+        text.startswith(("(", "["))
+        and text.endswith(("^T", "^{T}"))
+        and (column := unwrap(text.rpartition("^")[0].strip()))
+    ):
         return [[item] for item in split_top(column[1], COMMA)]
     if not m and text.startswith("[["):  # as programs write it
         lines = [unwrap(line) for line in split_top(text[1:-1], COMMA)]
@@ -147,6 +151,12 @@ def matrix(text: str) -> list[list[str]] | None:
         return None
     rows = re.split(r"\\\\(?:\s*\[[^\]]*\])?", m[2].replace(r"\hline", ""))
     return [[cell.strip() for cell in row.split("&")] for row in rows if row.strip()]
+
+
+def column(text: str) -> list[str] | None:
+    """The lines of an array without brackets, of one column."""
+    rows = matrix(text) if text.startswith(r"\begin{array}") else None
+    return [row[0] for row in rows] if rows and {len(row) for row in rows} == {1} else None
 
 
 def cases(text: str) -> str:

@@ -151,6 +151,41 @@ def quantity(text: str, letters: str = "gmslvw") -> Quantity:
     return Quantity(str(value * math.prod(map(_SCALES.__getitem__, scales))), unit | words.difference(scales))
 
 
+_SPELLED = re.compile(
+    r"(?i)(-?[0-9][0-9,]*) ?\( ?([a-z][a-z -]*)\)|(?<![a-z])([a-z][a-z -]*?) ?\( ?(-?[0-9][0-9,]*) ?\)"
+)
+_SMALL_NUMBERS = {word: number for number, word in enumerate(NOTATION["small_numbers"].split())}
+_SMALL_NUMBERS |= {word: 10 * number for number, word in enumerate(NOTATION["tens"].split(), start=2)}
+
+
+def without_spelling(text: str) -> str:
+    """`5 (five)` as `5`, `five (5) days` as `5 days`."""
+    if "(" not in text:
+        return text
+    return _SPELLED.sub(lambda m: number if _says(number := m[1] or m[4], m[2] or m[3]) else m[0], text)
+
+
+def _says(number: str, words: str) -> bool:
+    return spelled(words) == int(number.replace(",", ""))
+
+
+def spelled(text: str) -> int | None:
+    """The whole number that words say."""
+    value = part = 0
+    sign, words = -1 if text.lower().startswith(("minus ", "negative ")) else 1, re.findall("[a-z]+", text.lower())
+    for word in words[sign < 0 :]:
+        scale = _SCALES.get(word, Fraction(0))
+        if word in _SMALL_NUMBERS:
+            part += _SMALL_NUMBERS[word]
+        elif word == "hundred":
+            part *= 100
+        elif scale >= 1000:
+            value, part = value + part * int(scale), 0
+        elif word != "and":
+            return None
+    return sign * (value + part)
+
+
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)\.?(?:,? and |, ?| |$)")
 
 

@@ -21,7 +21,7 @@ _CHOICE_ANSWER = re.compile(  # a letter, or a letter with its text, which is no
     r"(?:(?:[Oo]ption|[Cc]hoice) )?(?:([A-Z])|\(([A-Z])\)[.:]?|([A-Z])[).:])"
     r"(?(1)|(?: ?(?![,;&]|and\b|or\b|\(?[A-Z]\)?[.:]?$).+)?)"
 )
-_TIME = re.compile(r"(?i)([0-9]{1,2}) ?: ?([0-9]{2}) ?(?:([ap])\.? ?m\.?)?")
+_TIME = re.compile(r"(?i)([0-9]{1,2})(?: ?: ?([0-9]{2})|(?= ?[ap]\.? ?m\.?)) ?(?:([ap])\.? ?m\.?)?")
 _THOUSANDS = re.compile(r"(?:\\\$ ?)?(-?[0-9]{1,9}(?:\.[0-9]{1,9})?) ?[kK]")
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:[ '\-./]+[^\W\d_]+)*[.!]?")
 
@@ -55,7 +55,8 @@ def times(g: str, a: str) -> bool | None:
     gold, given = _TIME.fullmatch(g), _TIME.fullmatch(a)
     if not gold or not given:
         return None
-    return gold.group(1, 2) == given.group(1, 2) and len({m[3].lower() for m in (gold, given) if m[3]}) < 2
+    halves = {m[3].lower() for m in (gold, given) if m[3]}
+    return (gold[1], gold[2] or "00") == (given[1], given[2] or "00") and len(halves) < 2
 
 
 def ratios(g: str, a: str) -> bool | None:

@@ -262,14 +262,39 @@ def _odd_roots(value: Any) -> Any:
     )
 
 
+def _without_infinite_products(value: Any) -> Any:
+    """Infinite products of quotients of polynomials as numbers. Raises NotImplementedError for others: sympy may take
+    minutes for one.
+    """
+    products = [product for product in value.atoms(sympy.Product) if product.limits[0][2] == _sympy.oo]
+    return value.xreplace({product: _infinite_product(product) for product in products}) if products else value
+
+
+def _infinite_product(product: Any) -> Any:
+    """To 40 digits, by gamma functions of zeros and poles."""
+    name, low, _ = product.limits[0]
+    quotient = _sympy.fraction(_sympy.together(product.function))
+    if len(product.limits) > 1 or not all(side.is_polynomial(name) for side in quotient):
+        raise NotImplementedError
+    above, below = (_sympy.Poly(side, name) for side in quotient)
+    zeros, poles = (_sympy.roots(side, multiple=True) for side in (above, below))
+    converges = above.all_coeffs()[:2] == below.all_coeffs()[:2]
+    if not (converges and 8 >= len(zeros) == len(poles) == above.degree()):
+        raise NotImplementedError
+    factors = [_sympy.gamma(low - root) for root in poles] + [1 / _sympy.gamma(low - root) for root in zeros]
+    return _sympy.N(_sympy.prod(factors), 40)
+
+
 def _same_open(a: Any, b: Any) -> bool | None:
     """Whether two constants with sums or integrals are equal: by name or by 30 digits; None if only more can tell."""
     try:
         if a.as_dummy() == b.as_dummy():
             return True
-        if any(_sympy.oo in product.limits[0] for side in (a, b) for product in side.atoms(sympy.Product)):
-            return False  # sympy may take minutes for an infinite one
-        return (True if (a - b).doit() == 0 else None) if _same_value(a, b, real=False, digits=30) else False
+        products = any(side.has(sympy.Product) for side in (a, b))
+        a, b = _without_infinite_products(a), _without_infinite_products(b)
+        if not _same_value(a, b, real=products, digits=30):
+            return False
+        return True if products or (a - b).doit() == 0 else None
     except _NO_VALUE:
         return False  # one of them diverges
 
@@ -293,7 +318,8 @@ def same_values(a: Any, b: Any) -> bool | None:
         }
         try:
             left, right = (
-                _odd_roots(side.xreplace(point).doit() if integral else side.xreplace(point)) for side in (a, b)
+                _odd_roots(_without_infinite_products(side).doit() if integral else side)
+                for side in (a.xreplace(point), b.xreplace(point))
             )
         except _NO_VALUE:
             continue

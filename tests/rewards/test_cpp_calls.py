@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from rewards import RewardError
 from rewards.code.cpp.declaration import DeclarationError, read_declaration
+from rewards.code.cpp.toolchain import HERE
 from rewards.code.cpp.values import ValueProblem, fitted, packed, read_outcome
 from rewards.code.grade import Terms, grade_program
 from rewards.code.results import Graded
@@ -182,6 +184,46 @@ def test_every_kind_of_value() -> None:
 def test_the_declared_struct_or_the_programs_own(own: str) -> None:
     tests = suite("struct P { int x, y; }; P swapped(const P& p);", [{"args": [[1, 2]], "expected": [2, 1]}])
     assert statuses(f"{own}\nP swapped(const P& p) {{ return {{p.y, p.x}}; }}", tests) == ["passed"]
+
+
+SHIM = sorted(set(re.findall(r"[A-Za-z_]\w+", (HERE / "shim.j2").read_text())) & {
+    "put", "get", "read", "item", "text", "skip", "call", "In", "Out", "Codec", "put_item", "put_result", "forward",
+})  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHIM)
+def test_names_of_ours_as_macros_and_structs(name: str) -> None:
+    cases = [{"args": [[1, 2]], "expected": [2, 1]}]
+    tests = suite("struct P { int x, y; }; P swapped(P p);", cases)
+    body = "struct P { int x, y; }; P swapped(P p) { return {p.y, p.x}; }"
+    assert statuses(f"#define {name} 1\n{body}", tests) == ["passed"]
+    assert statuses(f"#define {name}(x) (x)\n{body}", tests) == ["passed"]
+    own = suite(f"struct {name} {{ int x, {name}_y; }}; {name} swapped({name} p);", cases)
+    assert statuses(
+        f"struct {name} {{ int x, {name}_y; }}; {name} swapped({name} p) {{ return {{p.{name}_y, p.x}}; }}", own
+    ) == ["passed"]
+
+
+NEWER = {
+    "ranges": "int add(int a, int b) { std::vector v{a, b}; std::ranges::sort(v); return v[0] + v[1]; }",
+    "concepts": "#include <concepts>\ntemplate <std::integral T> T add(T a, T b) { return a + b; }",
+    "comparison": "#include <compare>\nstruct N { int n; auto operator<=>(const N&) const = default; };\n"
+    "int add(int a, int b) { return N{a} == N{b} ? 2 * a : a + b; }",
+    "members": "int add(int a, int b) { return std::set<int>{a}.contains(a) ? a + b : 0; }",
+    "requires": "template <class T> requires (sizeof(T) > 1) T add(T a, T b) { return a + b; }",
+    "own names of C++20": "using namespace std;\nint span(int a, int b) { return a + b; }\n"
+    "int add(int a, int b) { return span(a, b); }",
+}
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_programs_of_c_plus_plus_20(name: str) -> None:
+    assert statuses(f"#include <bits/stdc++.h>\n{NEWER[name]}", suite(ADD, CASES)) == ["passed", "passed"]
+
+
+def test_an_error_in_both_standards_is_that_of_c_plus_plus_17() -> None:
+    wrong = "#include <bits/stdc++.h>\nint add(int a, int b) { std::ranges::sort(v) return a; }"
+    assert "std::ranges" in (grade(wrong, suite(ADD, CASES)).compile_error or "")
 
 
 def test_floats_are_compared_exactly_by_default() -> None:

@@ -30,9 +30,12 @@ environment, attributes of modules and of the program by assignment, `mock.patch
 `capsys`; seeds and the recursion limit are set in both. Mocks and streams stay with the tests, and the program calls
 them there.
 
+A list, dict or set read from an attribute of an object is a copy; what the tests change in it (`cart.items.append(1)`)
+changes in the object before the program is asked again. `type(x)` is the program's class, `vars(x)` a copy.
+
 Not supported, and an error: files and log messages that the two would share, signatures. Not supported, and fails right
-programs (`selfcheck --input` finds such rows): changes of a list or dict read from an attribute
-(`cart.items.append(1)`), which is a copy; `type(x) is C` and `vars(x)`.
+programs (`selfcheck --input` finds such rows): changes of the program's global lists, read by name; missing keys of a
+`defaultdict`, which is a dict to the tests.
 
 What is not stopped: a test that asks for a boolean, or that two of the program's own objects be equal, can be
 guessed right by a program that always says yes.

@@ -72,6 +72,7 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
         _call_tests(tree, function)
         free = _free_names(tree, function) or _own_builtin(tree)
         modules = tuple(sorted(_modules(tree, free).items()))
+        tree = _Inspected().visit(tree)
         tests_calls = not any(isinstance(node, (ast.Assert, ast.Raise)) for node in ast.walk(tree))
         replaced = tuple(sorted(_replaced(tree)))
         rewrite = _Rewrite(tests_calls, _results(tree, free | _program_modules(tree)))
@@ -261,6 +262,20 @@ def _call(method: str, *args: ast.expr) -> ast.Expr:
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+class _Inspected(ast.NodeTransformer):
+    """Asks for the class and the attributes of an object where it is: `type(x)`, `x.__class__`, `vars(x)`."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        name = node.func.id if isinstance(node.func, ast.Name) and len(node.args) == 1 and not node.keywords else ""
+        return _call(name, *node.args).value if name in ("type", "vars") else node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        self.generic_visit(node)
+        name = {"__class__": "type", "__dict__": "vars"}.get(node.attr) if isinstance(node.ctx, ast.Load) else None
+        return _call(name, node.value).value if name else node
 
 
 class _Rewrite(ast.NodeTransformer):

@@ -24,7 +24,7 @@ INTEGERS: Mapping[str, tuple[int, int]] = _TYPES["integers"]  # type -> smallest
 _PLAIN: Mapping[str, Kind] = {**dict.fromkeys(INTEGERS, "int"), **_TYPES["plain"]}
 _GENERIC: Mapping[str, tuple[Kind, int, int]] = _TYPES["generic"]  # template -> kind, fewest and most arguments
 _SPECIFIERS = frozenset({"const", "volatile", "constexpr", "inline", "static", "extern", "typename", "struct"})
-_NUMBER_WORDS = frozenset({"long", "short", "int", "signed", "unsigned", "char", "double"})
+NUMBER_WORDS = frozenset({"long", "short", "int", "signed", "unsigned", "char", "double"})
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*|\[\[.*?\]\]|\busing\s+namespace\s+std\s*;", re.S | re.M)
 _TOKEN = re.compile(r"[A-Za-z_]\w*(?:\s*::\s*[A-Za-z_]\w*)*|\d+|&&|\S")
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -53,7 +53,7 @@ class Type:
 
     def __str__(self) -> str:
         inner = ", ".join(map(str, self.args))
-        return self.cpp if self.kind == "struct" else f"{self.kind}[{inner}]" if inner else self.kind
+        return self.cpp.removeprefix("::") if self.kind == "struct" else f"{self.kind}[{inner}]" if inner else self.kind
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class _Reader:
                 self._accept(",")
         if not fields:
             raise DeclarationError(f"struct {name} has no fields")
-        self._names[name] = Type("struct", tuple(fields.values()), name, tuple(fields))
+        self._names[name] = Type("struct", tuple(fields.values()), f"::{name}", tuple(fields))
         self._texts[name] = f"struct {name} {{{text} }};"
 
     def _skip(self, *ends: str) -> list[str]:
@@ -208,7 +208,7 @@ class _Reader:
             pass
         words = [self._peek()]
         self._at += 1
-        while words[0] in _NUMBER_WORDS and self._peek() in (*_NUMBER_WORDS, "const"):
+        while words[0] in NUMBER_WORDS and self._peek() in (*NUMBER_WORDS, "const"):
             words += [self._peek()] if self._peek() != "const" else []
             self._at += 1
         name, kind = _canonical(words), self._names.get(words[0])
@@ -250,7 +250,7 @@ class _Reader:
 
 def _canonical(words: list[str]) -> str:
     """One spelling for each plain type: `std::` before what is in std, `long int` as `long`."""
-    if words[0] not in _NUMBER_WORDS:
+    if words[0] not in NUMBER_WORDS:
         return f"std::{words[0]}" if f"std::{words[0]}" in {*_PLAIN, *_GENERIC} else words[0]
     if "char" in words and len(words) == 2:
         return "std::uint8_t" if "unsigned" in words else "std::int8_t"

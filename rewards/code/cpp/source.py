@@ -17,7 +17,7 @@ import posixpath
 import re
 from dataclasses import replace
 
-from rewards.code.cpp.toolchain import HERE, OWN_MAIN, build_program, encoded, toolchain
+from rewards.code.cpp.toolchain import COMMON, HERE, OWN_MAIN, build_program, encoded, toolchain
 from rewards.code.results import Graded, Tested, Verdict
 from rewards.code.suites import Suite
 from rewards.errors import NotGraded
@@ -64,7 +64,7 @@ def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandb
         spent = 0.0
         includes = "\n".join(_SYSTEM_INCLUDE.findall(source))
         # None of the solution's macros can change a test, and a main function of its own has another name.
-        expand = [tools.gxx, "-std=gnu++17", "-w", "-E", "-P", "given.cpp", "-o", "expanded.cpp"]
+        expand = [tools.gxx, COMMON[0], "-w", "-E", "-P", "given.cpp", "-o", "expanded.cpp"]
         for path in paths:
             files[path] = f'#pragma once\n{includes}\n#include "{"../" * path.count("/")}expanded.cpp"\n'.encode()
         files["given.cpp"] = OWN_MAIN + encoded(_SYSTEM_INCLUDE.sub("", source))

@@ -16,12 +16,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rewards.code.cpp.declaration import Declaration
+from rewards.code.cpp.declaration import NUMBER_WORDS, Declaration
 from rewards.code.results import Graded
 from rewards.errors import RewardError
 from rewards.sandbox import Limits, Sandbox
@@ -35,10 +35,18 @@ LOG_CHARS = 2000
 # A main function of the candidate's gets another name: the driver or the harness has the program's.
 OWN_MAIN = b'#define main graded_own_main\n#line 1 "solution.cpp"\n'
 # As judges of contests compile: with GNU extensions, and with ONLINE_JUDGE, without which programs read an input.txt.
+_STANDARD, _NEWER_STANDARD = "-std=gnu++17", "-std=gnu++20"
 COMMON = [
-    "-std=gnu++17", "-DONLINE_JUDGE", "-w", "-fPIE", "-fno-gnu-unique", "-fdiagnostics-color=never", "-fmax-errors=5",
+    _STANDARD, "-DONLINE_JUDGE", "-w", "-fPIE", "-fno-gnu-unique", "-fdiagnostics-color=never", "-fmax-errors=5",
     "-pipe",
 ]  # fmt: skip
+# What C++17 has not. A program that has none of it is an error in C++20, too.
+_NEWER = re.compile(
+    rb"<=>|<(?:bit|compare|concepts|coroutine|format|numbers|ranges|span|semaphore|latch|barrier|source_location|version)>"
+    rb"|\b(?:ranges|views|concept|requires|consteval|constinit|co_(?:await|return|yield)|using\s+enum|char8_t|jthread|ssize"
+    rb"|span|midpoint|lerp|numbers|erase_if|starts_with|ends_with|contains|has_single_bit|popcount|rot[lr]|bit_\w+"
+    rb"|count[lr]_(?:zero|one)|(?:strong|weak|partial)_ordering|to_array|bind_front|make_shared|remove_cvref_t|source_location)\b"
+)
 _INCLUDED_FROM = re.compile(r"^(?:In file included from| +from) .*\n", re.MULTILINE)
 _TOO_LARGE = re.compile(r"^\S+: .*File size limit exceeded signal", re.MULTILINE)  # the driver's words for SIGXFSZ
 
@@ -54,6 +62,7 @@ HEADERS: Mapping[str, tuple[str, str]] = {
 
 # Comments and literals. These patterns run on hostile text in our process: none may take more than linear time.
 _NO_CODE = re.compile(r"""//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])'""", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_]\w*")
 _SOLUTION = re.compile(r"\b(?:class|struct)\s+Solution\b[^;{]{0,200}\{")
 
 
@@ -85,10 +94,22 @@ class Toolchain:
 def build_program(
     files: Mapping[str, bytes], steps: Sequence[Sequence[str]], limits: Limits, sandbox: Sandbox
 ) -> tuple[bytes, Graded]:
-    """The file `program` that these commands make of these files, each after the one before has succeeded.
+    """The file `program` that these commands make of these files, each after the one before has succeeded: in C++17, or
+    in C++20 where that fails and a file has something of C++20.
 
     Where there is none its bytes are empty, and the second says why; it holds the CPU time in either case.
     """
+    program, built = _built(files, steps, limits, sandbox)
+    if program or not any(_NEWER.search(text) for name, text in files.items() if name.endswith(".cpp")):
+        return program, built
+    newer = [[_NEWER_STANDARD if arg == _STANDARD else arg for arg in step] for step in steps]
+    program, again = _built(files, newer, limits, sandbox)  # without precompiled headers, which are C++17
+    return program, replace(again if program else built, compile_cpu_s=built.compile_cpu_s + again.compile_cpu_s)
+
+
+def _built(
+    files: Mapping[str, bytes], steps: Sequence[Sequence[str]], limits: Limits, sandbox: Sandbox
+) -> tuple[bytes, Graded]:
     script = "".join(shlex.join(step) + "\n" for step in steps).encode()
     built = sandbox.build({**files, "steps.sh": script}, ["/bin/sh", "-e", "steps.sh"], limits, ["program"])
     if built.status == "ok" and built.outputs.get("program"):
@@ -131,7 +152,14 @@ def compile_call(source: str, declaration: Declaration, *, build: Limits, sandbo
     plain = _NO_CODE.sub(" ", source)
     given = "".join(f"{text}\n" for name, text in declaration.texts.items() if not _defines(plain, name))
     shim = _shim().render(vars(declaration), method=_has_method(plain, declaration.function))
-    unit = given.encode() + OWN_MAIN + encoded(f"{source}\n\n{shim}")
+    own = {
+        declaration.function,
+        *declaration.texts,
+        *(name for struct in declaration.structs for name in struct.fields),
+    }
+    names = sorted(set(_WORD.findall(shim)) - own - NUMBER_WORDS)  # which macros of the candidate may have
+    undefined = "".join(f"#undef {name}\n" for name in names)
+    unit = given.encode() + OWN_MAIN + encoded(f"{source}\n\n{undefined}{shim}")
     return build_program({"solution.cpp": unit}, steps, build, sandbox)
 
 

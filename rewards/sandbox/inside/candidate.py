@@ -13,7 +13,7 @@ from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
 from .channel import LENT_METHODS, PROGRAM_MODULES, Closed, Peer, TooLarge, exception_names
-from .values import Node, Values, reader
+from .values import CONTAINERS, Node, Values, reader
 
 _FUNCTIONS: dict[str, Any] = {
     "call": lambda function, *args, **kwargs: function(*args, **kwargs),
@@ -21,7 +21,7 @@ _FUNCTIONS: dict[str, Any] = {
     "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine),  # slow to import
     "await_all": lambda generator: _FUNCTIONS["await"](_items(generator)),
     **{f.__name__: f for f in (len, bool, str, repr, iter, next, isinstance, issubclass, getattr, setattr, delattr)},
-    **{f.__name__: f for f in (hash, int, float, round, format, pow, copy.copy, copy.deepcopy)},
+    **{f.__name__: f for f in (type, vars, hash, int, float, round, format, pow, copy.copy, copy.deepcopy)},
 }  # fmt: skip
 
 
@@ -70,6 +70,7 @@ class _Program:
         self._replaced: dict[tuple[str, str], Any] = {}  # what the tests replaced, as it was
         self._alive: list[Any] = []  # objects that stay here, by number
         self._numbers: dict[int, int] = {}
+        self._containers: dict[tuple[int, str], Any] = {}  # that the tests got, by owner and attribute
         self.peer = Peer(fd, most, Values(self._encode, self._decode), self._perform)
 
     def _perform(self, name: str, args: Any, kwargs: Any) -> Any:
@@ -77,6 +78,8 @@ class _Program:
             return self._names(*args)
         if name == "defined":
             return args[0] in self._own
+        if name in ("attribute", "refill"):
+            return self._attribute(*args)
         if name == "replace":
             return self._replace(*args)
         if name == "call_attribute":
@@ -93,6 +96,19 @@ class _Program:
         # Functions and classes are called by their names, so that a new process of the program has them too.
         return {name: own[name] for name in names if name in own and (not callable(own[name]) or _raises(own[name]))}
 
+    def _attribute(self, owner: Any, name: str, *contents: Any) -> Any:
+        """An attribute's value, or what the tests made of the container that it was."""
+        key = id(owner), name
+        if not contents:
+            value = getattr(owner, name)
+            if isinstance(value, CONTAINERS):
+                self._containers[key] = value
+            return value
+        container = self._containers[key]
+        container.clear()
+        (container.update if isinstance(container, (dict, set)) else container.extend)(contents[0])
+        return None
+
     def _replace(self, path: str, name: str, *value: Any) -> None:
         """Give a module's attribute the tests' value; without one, its own again."""
         module = self._module if path in PROGRAM_MODULES else importlib.import_module(path)
@@ -107,6 +123,8 @@ class _Program:
     def _encode(self, value: Any) -> Node:
         if _raises(value):
             return ["exception", exception_names(value)]
+        if (name := getattr(value, "__name__", "")) and isinstance(value, type) and self._own.get(name) is value:
+            return ["name", name]
         if type(value) is _Lent:
             return ["lent", vars(value)["_number"]]
         number = self._numbers.setdefault(id(value), len(self._alive))

@@ -18,7 +18,7 @@ from typing import Any
 from .channel import PROGRAM_MODULES
 from .collect import collected, is_skip
 from .replaced import ProgramModule, Replaced
-from .standins import Died, Named, Program, Unfit
+from .standins import Died, Handle, Named, Program, Unfit
 
 
 class Done(BaseException):
@@ -50,6 +50,14 @@ class Verdicts:
         """A statement is done; everything: it is an assert, or what it gave is not kept."""
         if self.program.unsettled:
             self.program.settle(everything)
+
+    def type(self, value: Any) -> Any:
+        """`type(value)` and `value.__class__` of the tests."""
+        return self.program.class_of(value)
+
+    def vars(self, value: Any) -> Any:
+        """`vars(value)` and `value.__dict__` of the tests; of an object of the program it is a copy."""
+        return self.program.request("vars", value) if isinstance(value, Handle) else vars(value)
 
     def start(self, number: int) -> None:
         self._at = number

@@ -14,9 +14,10 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from .channel import LENT_METHODS, RAISED, Closed, Peer, TooLarge, exception_class
-from .values import MUTABLE, Node, Values, reader
+from .values import CONTAINERS, MUTABLE, Node, Values, reader
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
+_MOST_CONTAINERS = 64  # that are watched at a time
 _Changes = tuple[list[Node], list[Any], list[Any]]  # nodes after a call, the tests' objects, what changed
 
 
@@ -41,6 +42,9 @@ class Program:
         self.raised: BaseException | None = None  # by the program, the last time
         self._functions: list[Any] = []
         self._handles: dict[int, Handle] = {}
+        self._names: dict[str, Named] = {}
+        # By owner and attribute: the owner, the tests' container, and its nodes as the program has them.
+        self._containers: dict[tuple[int, str], tuple[Handle, Any, list[Node]]] = {}
         self.exceptions: dict[str, type[BaseException]] = {}
         self.unsettled: list[tuple[bool, _Changes]] = []  # the first: whether it waits for an assert
         values = Values(self._encode, self._decode, generators=True)
@@ -60,13 +64,39 @@ class Program:
             if type(values) is not dict:
                 values = {}
                 raise self._died("an unreadable answer", "runtime_error")
-        return {name: values.get(name, Named(self, name)) for name in names}
+        return {name: values.get(name, self._named(name)) for name in names}
+
+    def _named(self, name: str) -> Named:
+        return self._names.setdefault(name, Named(self, name))
 
     def request(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """What the program gives for a question. Raises what it raised, or Died."""
         with self._turn:
+            self._refill()
             self.before()
             return self.ask(name, *args, **kwargs)
+
+    def attribute(self, owner: Handle, name: str) -> Any:
+        """An attribute of the program's object. What the tests do to a container that it is happens there, too."""
+        value = self.request("attribute", owner, name)
+        if type(value) in CONTAINERS:
+            self._containers[id(owner), name] = owner, value, self._peer.values.encode(value)[1]
+            if len(self._containers) > _MOST_CONTAINERS:
+                del self._containers[next(iter(self._containers))]
+        return value
+
+    def _refill(self) -> None:
+        """Give the program what the tests changed in its objects' containers: copies, so that it changes nothing."""
+        for key, (owner, value, sent) in list(self._containers.items()):
+            root, nodes, _ = self._peer.values.encode(value)
+            if nodes != sent:
+                self._containers[key] = owner, value, nodes
+                self.ask("refill", owner, key[1], reader(self._peer.values.decode(nodes))(root))
+
+    def class_of(self, value: Any) -> Any:
+        """`type(value)`; of the program's objects never a class that the tests have."""
+        kind = self.request("type", value) if isinstance(value, Handle) else None
+        return kind if isinstance(kind, Handle) else type(value)
 
     def ask(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """The same, whatever the tests replaced."""
@@ -169,7 +199,7 @@ class Program:
         if node[0] in ("callback", "lent"):
             return self._functions[node[1]]
         if node[0] == "name":
-            return Named(self, node[1])
+            return self._named(node[1])
         if node[0] != "handle" or type(node[1]) is not int:
             raise ValueError("unknown value")
         handle = self._handles.setdefault(node[1], Handle(self, node[1]))
@@ -223,7 +253,7 @@ class Handle:
             raise Unfit("the tests inspect a signature of the program, which is in another process")
         if name.startswith("__") and name not in ("__name__", "__annotations__"):  # some library's protocol
             raise AttributeError(name)
-        return self._standin_request("getattr", name)
+        return self._standin_program.attribute(self, name)
 
     def __enter__(self) -> Any:
         return self._standin_request("getattr", "__enter__")()

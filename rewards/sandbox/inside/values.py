@@ -29,6 +29,7 @@ Decoder = Callable[[Node], Any]
 _INLINE = frozenset((type(None), bool, float, str))
 _MAPPINGS: dict[str, Any] = {"dict": dict, "Counter": Counter, "OrderedDict": OrderedDict}
 MUTABLE = frozenset((*_MAPPINGS, "list", "set", "deque", "bytearray", "object"))
+CONTAINERS = (list, dict, set, deque, bytearray, Counter, OrderedDict)
 # tag: type, how it is made of its items
 _SEQUENCES: dict[str, tuple[Any, Callable[[list[Any]], Any]]] = {
     **{kind.__name__: (kind, kind) for kind in (list, tuple, set, frozenset, deque)},
