@@ -187,7 +187,7 @@ def test_gpus_of_another_kind_are_told(
         (driver / "information").write_text(f"Model: \t\t {kind}\nIRQ: 1\n")
         monkeypatch.setattr(attempts, "DRIVER", tmp_path / kind)
         assert attempts.main([str(run), "20", "train"]) == 0
-        assert ("A100-SXM4-40GB, and h800x4 says H800" in capsys.readouterr().out) == warned
+        assert ("A100-SXM4-40GB, but h800x4 expects H800" in capsys.readouterr().out) == warned
 
 
 def test_a_read_only_shared_disk_is_one_line_of_the_jobs_log(run: Path, repo: Repo) -> None:
@@ -245,7 +245,7 @@ def test_compute_nodes_without_a_network_need_a_staged_run(repo: Repo, monkeypat
     for verb in ("check", "submit"):
         refused = repo.launch(verb, *words)
         assert refused.returncode == 2
-        assert "compute nodes have no network: make stage/min_o1/sft_long on a login node first" in refused.stderr
+        assert "compute nodes have no network: run make stage/min_o1/sft_long on a login node first" in refused.stderr
     staged = repo.launch("stage", *words, "--json")
     assert staged.returncode == 0, staged.stderr
     told = json.loads(staged.stdout)
@@ -257,9 +257,9 @@ def test_compute_nodes_without_a_network_need_a_staged_run(repo: Repo, monkeypat
 
 
 @pytest.mark.parametrize(("name", "settings", "said"), [
-    ("min_o1/sft_short", ("eval.tasks=[gsm8k, alpaca_eval/chat]", "eval.judge.model=gpt-4o"), "asks https://api.openai.com"),
+    ("min_o1/sft_short", ("eval.tasks=[gsm8k, alpaca_eval/chat]", "eval.judge.model=gpt-4o"), "sends requests to https://api.openai.com"),
     ("long_cot/grpo_2x8", ("reward_model.placement=endpoint", "reward_model.url=http://rm.example.org:8000"),
-     "reward_model.url: compute nodes have no network, and http://rm.example.org:8000 is not on the node"),
+     "reward_model.url: compute nodes have no network, but http://rm.example.org:8000 is remote"),
 ])  # fmt: skip
 def test_what_a_run_would_ask_beyond_its_nodes_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, settings: tuple[str, ...], said: str
@@ -296,5 +296,5 @@ def test_a_model_for_several_nodes_is_fetched_once_before_they_are_asked_for(rep
     for hardware, fetched in (("h100x8", False), ("h100x8x2", True)):
         words = ("bleuberi/grpo", "--set", f"hardware={hardware}")
         done = repo.launch("submit", *words, HF_HUB_OFFLINE="1", PATH="/nowhere")
-        assert ("model Qwen/Qwen2.5-7B: cannot be fetched" in done.stderr) == fetched, done.stderr
+        assert ("model Qwen/Qwen2.5-7B: cannot be downloaded" in done.stderr) == fetched, done.stderr
         assert done.returncode != 0
