@@ -155,7 +155,7 @@ class Critic(Strict):
 
 
 class Algorithm(Strict):
-    """Online RL: policy loss and advantages. launchers/plugins/verl/policy_loss.py lists which published method is
+    """Online RL: policy loss and advantages. policy_loss.py beside the trainer's plugins lists which published method is
     which combination."""
 
     loss: Literal["ppo_clip", "clip_higher", "sequence_mean", "dr_grpo", "gspo"] = "ppo_clip"

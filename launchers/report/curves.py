@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Point = tuple[float, float]  # step, value
 Measure = Literal["acc", "reward"]
-# Metrics that a report shows, by name (KEPT) or prefix (KEPT_BELOW). verl logs about a hundred more per step.
+# Metrics that a report shows, by name (KEPT) or prefix (KEPT_BELOW). The RL trainer logs about a hundred more per step.
 WAITED = "timing_s/agent_loop/compute_score/mean"  # mean seconds that a completion waits for its score
 KEPT = frozenset({
     "accuracy/train", "groups/zero_variance", "critic/score/mean", "critic/rewards/mean", "critic/vf_loss",

@@ -215,7 +215,7 @@ def _rule_membership(g: str, a: str, leaf: Leaf) -> Ruling:
 
 def _labels(text: str) -> str:
     """The name in `n = 1 or n = 2` and `n = 1, 2`, empty without one for all items."""
-    first, *others = [split_top(item, parts.EQUALS) for item in parts.top_items(text)] or [[""]]
+    first, *others = [split_top(item, parts.EQUALS) or [""] for item in parts.top_items(text)] or [[""]]
     name = _INDEX.sub("", first[0])
     named = len(first) == 2 and parts.NAME.fullmatch(first[0]) and not unwrap(first[1])
     return name if named and all(len(pair) == 1 or _INDEX.sub("", pair[0]) == name for pair in others) else ""

@@ -86,7 +86,7 @@ def test_a_paper_file_without_figures_is_a_one_line_error(tmp_path, capsys, text
 def test_make_requires_the_pairs_file():
     done = subprocess.run(["make", "agreement/bleuberi"], cwd=REPO, capture_output=True, text=True)
     assert done.returncode
-    assert "DATA: give the pairs, such as DATA=pairs.jsonl" in done.stderr
+    assert "DATA: set the pairs, such as DATA=pairs.jsonl" in done.stderr
 
 
 def test_a_reward_model_is_added_to_bleu_by_z_scores():

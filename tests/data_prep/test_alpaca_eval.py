@@ -116,4 +116,4 @@ def test_two_answers_to_a_question_are_rejected(tmp_path: Path, capfd) -> None:
     twice = [{**row, "id": f"{row['id']}/{k}"} for row in rows()[:1] for k in range(2)]
     with pytest.raises(DataError):
         graded(spec(tmp_path, "http://127.0.0.1:1", twice))
-    assert "eval.n must be 1" in capfd.readouterr().err
+    assert "set eval.n to 1" in capfd.readouterr().err

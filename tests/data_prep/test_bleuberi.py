@@ -227,7 +227,7 @@ def test_the_command_saves_what_datasets_reads_and_sft_takes_the_references(tmp_
     assert main(["grpo", *words, *models, "--selection_mode", "random", "--num_examples", "4"]) == 0  # kept
     named = ["--output_dataset_name", output.name]
     assert main(["grpo", *words, *named, "--selection_mode", "random", "--num_examples", "4"]) == 2  # other references
-    assert "made otherwise" in capsys.readouterr().err
+    assert "exists with other rows" in capsys.readouterr().err
     for references, rows in (([], 8), (["--references", "1"], 4)):
         assert main(["sft", "--input_data_path", str(output), "--output_dir", str(tmp_path / "out"), *references]) == 0
         made = load_from_disk(capsys.readouterr().out.strip())["train"]
@@ -272,7 +272,7 @@ OPTIONS = {
     "no token": (["--inference_max_new_tokens", "0"], "--inference_max_new_tokens: Input should be greater"),
     "no such folder": (
         ["--hf_dataset_path", "./no", "--selection_mode", "random", "--num_examples", "1"],
-        "neither here nor a data set",
+        "neither a local path nor a Hub id",
     ),
 }  # fmt: skip
 
@@ -350,7 +350,7 @@ def test_the_reward_models_server_is_compared_with_transformers(tmp_path, capfd,
         words = ["--hf_dataset_path", str(pool(tmp_path)), "--cache", str(tmp_path / "cache"), "--model", "no/such"]
         served = ["--metric", "rm", "--reward_model", model, "--reward_model_url", server.url]
         assert main(["grpo", *words, *served]) == 2
-        assert "conversation 1 has 9 tokens for the server and" in capfd.readouterr().err
+        assert "conversation 1 has 9 tokens on the server and" in capfd.readouterr().err
         given = {"metric": "rm", "model": "no/such", "reward_model": model, "reward_model_url": server.url}
         build._check_reward(build.Request(**given, reward_model_elsewhere=True))
 

@@ -148,7 +148,7 @@ def test_near_misses_fail_a_test():
 def test_impossible_levels_are_named():
     for levels, message in (
         ({4: 1}, "no level 4; levels are 1 to 3"),
-        ({1: 5000}, "distinct test questions; there are"),
+        ({1: 5000}, "distinct test questions requested, only"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             rows("test", levels=levels)

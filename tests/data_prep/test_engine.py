@@ -201,7 +201,7 @@ def test_too_many_bad_rows_abort_early_with_status_3(tmp_path):
     with pytest.raises(LimitExceeded, match=r"10 of 100 rows are unusable \(10 empty completion\)") as caught:
         making.run(tmp_path, *items)
     assert caught.value.status == 3
-    assert "more than the share of 0.05 that is accepted (a recipe's limits.bad_rows," in str(caught.value)
+    assert "more than the limit of 0.05 (limits.bad_rows of a recipe" in str(caught.value)
     manifest, _ = making.run(tmp_path, *items, max_drop_share=0.3)
     assert manifest.drops["empty completion"] == 30
 

@@ -177,7 +177,7 @@ def test_only_a_remote_endpoint_needs_no_vllm() -> None:
 
 def test_a_missing_model_is_a_one_line_error(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, [question(0)], model="./no/such")
-    with pytest.raises(DataError, match=r"model '\./no/such' is neither a folder here nor a Hub id") as caught:
+    with pytest.raises(DataError, match=r"model '\./no/such' is neither a local folder nor a Hub id") as caught:
         pipeline.run(spec)
     assert "\n" not in str(caught.value)
     (tmp_path / "empty").mkdir()
@@ -193,7 +193,7 @@ def test_a_hub_model_that_cannot_be_had_is_one_line_before_the_engine_starts(
     started = start(vllm_python, tmp_path)
     output, _ = started.communicate(timeout=120)
     assert started.returncode == 2
-    assert "model 'no-such-owner/no-such-model' is neither a folder here nor in the local Hub cache" in output
+    assert "model 'no-such-owner/no-such-model' is neither a local folder nor in the local Hub cache" in output
     assert "Traceback" not in output
 
 

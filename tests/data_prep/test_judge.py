@@ -247,4 +247,4 @@ def test_files_without_a_pair_are_a_one_line_error(tmp_path, capsys):
     words = files(tmp_path)
     making.write_jsonl(tmp_path / "baseline.jsonl", [{"question_id": "other", "choices": [{"turns": ["x"]}]}])
     assert judge.main([*words, "--model", "m", "--base_url", "http://127.0.0.1:1", "--out", str(tmp_path / "o")]) == 2
-    assert "has both answers" in capsys.readouterr().err
+    assert "have both answers" in capsys.readouterr().err

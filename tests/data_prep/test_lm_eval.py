@@ -217,7 +217,7 @@ def test_missing_and_changed_task_files(folder: Path) -> None:
     assert pipeline.jobs(made)[0].key == key
     (folder / "sums500.yaml").write_text((folder / "sums500.yaml").read_text() + "num_fewshot: 0\n")
     assert pipeline.jobs(made)[0].key != key
-    with pytest.raises(DataError, match="paths: absent: no file"):
+    with pytest.raises(DataError, match="paths: absent: no such file"):
         pipeline.jobs(spec(folder, ["absent"]))
 
 

@@ -77,7 +77,7 @@ def test_without_the_parameter_nothing_is_cached(tmp_path):
 
 def test_only_code_is_cached():
     (fault,) = pipeline.parse("p", [{"load": {"path": "x"}}, {"score": {"reward": "math", "cache": True}}])[1]
-    assert "of reward code only" in fault.message
+    assert "applies to reward code only" in fault.message
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ time.sleep(600)
 
 def test_a_missing_model_is_a_one_line_error_before_anything_starts(tmp_path: Path) -> None:
     with (
-        pytest.raises(DataError, match="neither a folder here nor a Hub id") as caught,
+        pytest.raises(DataError, match="neither a local folder nor a Hub id") as caught,
         serve("./no/such/model", base=tmp_path, log=tmp_path / "log"),
     ):
         pass

@@ -150,9 +150,9 @@ def test_the_originals_generations_are_scored(files: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words", "told"),
     [
-        (None, ("made.json",), "give --questions_path too"),
+        (None, ("made.json",), "add --questions_path"),
         (None, ("absent.json", "--questions_path", "questions.json"), "absent.json"),
-        ("[]", ("made.json", "--questions_path", "questions.json"), "a JSON list, not {question id"),
+        ("[]", ("made.json", "--questions_path", "questions.json"), "expected {question id"),
         ("{", ("made.json", "--questions_path", "questions.json"), "not JSON"),
         ('{"q-twise": {"responses": []}}', ("made.json", "--questions_path", "questions.json"), "mean 'q-twice'?"),
         ('{"q-next": {}}', ("made.json", "--questions_path", "questions.json"), "has no list `responses`"),
@@ -176,7 +176,7 @@ def test_bad_files_are_a_one_line_error(files: Path, change: str | None, words: 
         (("--task_name", "../up"), "--task_name: String should match pattern"),
         (("--task_name", "core", "-t", "0"), "temperature 0 gives the same completion 50 times"),
         (("--task_name", "core", "-n", "0"), "greater than or equal to 1"),
-        (("--task_name", "core", "--model_path", "./nothing"), "neither a folder here nor a Hub id"),
+        (("--task_name", "core", "--model_path", "./nothing"), "neither a local folder nor a Hub id"),
         (("--task_name", "core", "--questions_path", "no.json"), "no.json"),
     ],
 )

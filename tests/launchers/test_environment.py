@@ -41,4 +41,4 @@ def test_visible_gpus_are_counted(tmp_path: Path, visible: str, enough: bool) ->
     environ = {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "PATH": f"{python.parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", str(script), "train"], env=environ, capture_output=True, text=True)
     assert done.returncode == (1 if enough else 2)
-    assert ("needs 8 GPUs and CUDA_VISIBLE_DEVICES shows 2" in done.stderr) is not enough
+    assert ("needs 8 GPUs, but CUDA_VISIBLE_DEVICES lists 2" in done.stderr) is not enough

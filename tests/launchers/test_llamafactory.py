@@ -392,7 +392,7 @@ def test_adapters_are_merged_into_a_whole_model(tuned: Tuned) -> None:
 
 def test_a_finished_run_is_left_alone(tuned: Tuned) -> None:
     again = tuned.repo.launch(*tuned.words)
-    assert "finished already" in again.stderr
+    assert "already finished" in again.stderr
     told = json.loads(again.stdout)
     assert (told["run"], told["status"]) == (str(tuned.run), "done")
 

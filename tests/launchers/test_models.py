@@ -246,7 +246,7 @@ def test_a_model_is_checked_against_its_own_files_at_the_first_contact(repo: Rep
 
 def test_a_revision_that_the_hub_has_not_is_said(repo: Repo, hub: str, tmp_path: Path) -> None:
     done = _pinned(repo, hub, tmp_path / "runs", "Qwen/Qwen2.5-1.5B", "revision=abc")
-    assert "revision: the Hub's 'Qwen/Qwen2.5-1.5B' has no revision 'abc'" in done.stderr
+    assert "revision: 'Qwen/Qwen2.5-1.5B' has no revision 'abc' on the Hub" in done.stderr
 
 
 def test_a_revision_of_another_model_names_both(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_revision_of_another_model_names_both(tmp_path: Path) -> None:
     assert "is a revision of 'Qwen/Qwen2.5-Math-1.5B', not of 'Qwen/Qwen2.5-7B'" in fault
     (tmp_path / "config.json").write_text("{}")
     (fault,) = _faults("min_o1/sft_short", f"model={tmp_path}", "revision=abc", "native.template=qwen")
-    assert f"is for a model of the Hub, and {str(tmp_path)!r} is a local folder" in fault
+    assert f"applies to Hub models only, and {str(tmp_path)!r} is a local folder" in fault
 
 
 def test_a_misspelt_make_variable_is_one_line(repo: Repo) -> None:

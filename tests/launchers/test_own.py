@@ -95,7 +95,7 @@ def test_a_model_is_evaluated_as_it_is_on_benchmarks_of_ones_own_and_of_a_harnes
     assert harness["ci95"][0] < harness["mean"] <= harness["ci95"][1]
     assert harness["mean_tokens"] > 0
     text = (run / "report.html").read_text()
-    assert "shop: the published −10.6 points lies below the 95 % interval of this run" in text
+    assert "shop: the published −10.6 points is below the 95 % interval of this run" in text
     assert "sums500" in text
     assert "exact_match" in text
     (line,) = repo.launch("status").stdout.splitlines()

@@ -195,8 +195,8 @@ GOOD_AND_BAD = [(1.0, 20), (-1.0, 12)] * 4
     ("served", "refusal"),
     [
         (GOOD_AND_BAD, None),
-        ([(score, tokens + 1) for score, tokens in GOOD_AND_BAD], "21 tokens for the server and 20 for transformers"),
-        ([(1 / (1 + 2.718**-score), tokens) for score, tokens in GOOD_AND_BAD], "scores 0.7310 by the server"),
+        ([(score, tokens + 1) for score, tokens in GOOD_AND_BAD], "21 tokens on the server and 20 in transformers"),
+        ([(1 / (1 + 2.718**-score), tokens) for score, tokens in GOOD_AND_BAD], "scores 0.7310 on the server"),
     ],
 )
 def test_a_server_is_refused_unless_it_scores_as_transformers_does(
@@ -236,22 +236,22 @@ def test_a_model_that_gives_no_score_or_whose_template_is_wrong_is_refused(
     *said, end = done.stdout.split("STATUS 1\n")
     assert end == ""
     for text, refusal in zip(said, ("has 2 labels", "has no chat template", "writes 2 BOS tokens",
-                                    "has no weights score.weight: it is no reward"), strict=True):  # fmt: skip
+                                    "lacks the weights score.weight: not a reward model"), strict=True):  # fmt: skip
         assert refusal in text.splitlines()[-1], said
 
 
 def test_a_server_that_cannot_classify_is_refused_in_one_line() -> None:
     """vllm #30312: a server whose task is another one has no /classify."""
-    with RewardServer(script=lambda _: Status(404)) as server, pytest.raises(Refused, match="gives no score") as told:
+    with RewardServer(script=lambda _: Status(404)) as server, pytest.raises(Refused, match="returns no score") as told:
         served(server.url)
     assert "\n" not in str(told.value)
 
 
 def test_an_endpoint_that_answers_with_probabilities_is_refused() -> None:
-    with RewardServer(value=lambda text: [0.1, 0.9]) as server, pytest.raises(Refused, match="gives 2 labels"):
+    with RewardServer(value=lambda text: [0.1, 0.9]) as server, pytest.raises(Refused, match="returns 2 labels"):
         served(server.url)
     sigmoid = [(1 / (1 + 2.718**-score), tokens) for score, tokens in GOOD_AND_BAD]
-    assert "all scores lie between 0 and 1" in str(problem(sigmoid, []))
+    assert "all scores are between 0 and 1" in str(problem(sigmoid, []))
     assert problem(GOOD_AND_BAD, []) is None
     assert problem(sigmoid, sigmoid) is None  # small raw scores
 

@@ -24,7 +24,7 @@ def test_a_prompt_may_be_as_long_as_the_limit(good: DictConfig) -> None:
     [(key, message)] = found_in(good, ("data.max_prompt_length=16",))[:1]
     assert key == "data.max_prompt_length"
     left = "0 of 40 prompts remain (40 have more than 16 tokens)"
-    assert message == f"{left}, less than the 4 that are needed: take 17, or other rows"
+    assert message == f"{left}, but 4 are needed: use 17, or other rows"
 
 
 def test_golds_that_the_reward_cannot_read_are_named(training: Training) -> None:

@@ -298,7 +298,7 @@ def test_the_key_comes_from_the_environment_by_name(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("key", ["", " ", "s3cr3t\nx-evil: 1", "s3cr3t é"])
 def test_an_invalid_key_is_rejected_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("RM_KEY", key)
-    with pytest.raises(RewardError, match="no variable 'RM_KEY' with a key in printable ASCII") as caught:
+    with pytest.raises(RewardError, match="the variable 'RM_KEY' is not set to a key in printable ASCII") as caught:
         load("model", url="http://x", key_env="RM_KEY")
     assert "s3cr3t" not in str(caught.value)
     with pytest.raises(RewardError, match="url must not contain a user name or password") as caught:

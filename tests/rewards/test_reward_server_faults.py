@@ -155,7 +155,7 @@ def test_a_hundred_thousand_completions_are_413(server: Running) -> None:
     for completions in (["x"] * 100_000, [["x"] * 100_000]):
         rows = [{}] * len(completions)
         status, answer, _ = server.ask("/score", {"rows": rows, "completions": completions})
-        assert (status, answer["error"]) == (413, "100000 completions; send at most 100 in a request")
+        assert (status, answer["error"]) == (413, "100000 completions; send at most 100 per request")
 
 
 def test_the_total_size_of_bodies_is_limited(tmp_path: Path) -> None:
