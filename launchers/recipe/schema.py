@@ -155,8 +155,8 @@ class Critic(Strict):
 
 
 class Algorithm(Strict):
-    """Online RL: policy loss and advantages. policy_loss.py beside the trainer's plugins lists which published method is
-    which combination."""
+    """Online RL: policy loss and advantages. policy_loss.py, of the trainer's plugins, lists which published method
+    is which combination."""
 
     loss: Literal["ppo_clip", "clip_higher", "sequence_mean", "dr_grpo", "gspo"] = "ppo_clip"
     advantages: Literal["none", "group", "group_then_batch", "gae"] = "group"
