@@ -168,16 +168,33 @@ def test_a_ray_that_somebody_left_running_is_not_joined(repo: Repo, tmp_path: Pa
 
 
 @pytest.mark.full
-@pytest.mark.timeout(600)
-def test_ppo_trains_a_critic(repo: Repo) -> None:
+@pytest.mark.timeout(1200)
+def test_ppo_trains_a_critic_and_resumes_it(repo: Repo, mini_model: Path) -> None:
+    """The critic's weights and Adam moments come back, too: both optimizers have taken every step at the end."""
     gae = "method=ppo algorithm.advantages=gae algorithm.critic.learning_rate=1e-3 algorithm.truncated=keep"
-    done = _make(repo, RUN, "SCALE=mini", f"SET={TINY} train.steps=3 {gae} algorithm.truncated_penalty=0")
-    assert done.returncode == 0, done.stderr[-3000:]
-    (metrics,) = (_run_of(repo, RUN) / "train" / "metrics").glob("*.jsonl")
-    last = json.loads(metrics.read_text().splitlines()[-1])["data"]
-    assert last["critic/vf_loss"] > 0
-    assert last["critic/grad_norm"] > 0
-    assert "actor/reward_kl_penalty" in last
+    _killed_and_finished(repo, DRIVER, mini_model, f"{TINY} {gae} algorithm.truncated_penalty=0")
+    run = _run_of(repo, RUN)
+    for metrics in sorted((run / "train" / "metrics").glob("*.jsonl")):
+        last = json.loads(metrics.read_text().splitlines()[-1])["data"]
+        assert last["critic/vf_loss"] > 0
+        assert last["critic/grad_norm"] > 0
+        assert "actor/reward_kl_penalty" in last
+    assert _optimizer_steps(run / "train" / "checkpoints" / "global_step_16") == {"actor": 16, "critic": 16}
+
+
+def _optimizer_steps(checkpoint: Path) -> dict[str, int]:
+    """Steps that Adam has counted for each network, read in verl's environment."""
+    script = (
+        "import sys, json, torch\nfrom pathlib import Path\n"
+        "def steps(state): return {int(values['step']) for values in state['state'].values()}\n"
+        "files = {name: next(Path(sys.argv[1], name).glob('optim_*.pt')) for name in ('actor', 'critic')}\n"
+        "print(json.dumps({name: max(steps(torch.load(file, weights_only=False))) for name, file in files.items()}))\n"
+    )
+    words = [str(envs.ensure("verl", "cpu")), "-c", script, str(checkpoint)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    counted: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return counted
 
 
 @pytest.mark.timeout(900)
