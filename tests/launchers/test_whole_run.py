@@ -173,10 +173,16 @@ def test_a_run_killed_while_it_generates_is_finished_by_the_same_command(few_rep
     def shards() -> list[Path]:
         return list(repo.path.glob(".cache/steps/generate-*/shards/00000.jsonl"))
 
+    family: set[int] = set()  # includes the engine, whose title has replaced its environment
+    shared: set[Path] = set()
+
+    def generated() -> bool:
+        family.update(guard.descendants(process.pid))
+        shared.update(_shared_memory(family))
+        return bool(shards())
+
     with _started(repo, *words) as process:
-        _wait(shards, 120)
-        family = guard.descendants(process.pid)  # the engine, whose title has replaced its environment, among them
-        shared = _shared_memory(family)
+        _wait(generated, 120)
         assert _kill(repo, "launcher")
         assert process.wait(30) != 0
     _assert_nothing_is_left(repo)
