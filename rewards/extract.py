@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 
 def cut_short(row: Mapping[str, Any]) -> bool:
-    """Whether the row says that its completion was truncated at the length limit."""
+    """Whether the row's completion was truncated at the length limit (meta.finish_reason is "length")."""
     meta = row.get("meta")
     return isinstance(meta, dict) and meta.get("finish_reason") == "length"
 
@@ -49,15 +49,15 @@ _GAP = 80  # characters between two boxes of one list
 
 
 def has_box(text: str) -> bool:
-    """Whether there is an opening of a box, closed or not."""
+    """Whether the text opens a box, closed or not."""
     return _BOX.search(text) is not None
 
 
 def box_span(text: str) -> tuple[int, int] | None:
     r"""Span of the content of the balanced `\boxed{}`, `\fbox{}` or `\framebox{}` that closes last.
 
-    Of nested boxes it is the outermost, so that `\boxed{1, \boxed{2}}` is not taken for 2. Escaped braces do not
-    count. One pass, linear in the text's length. None if there is no box.
+    Of nested boxes it is the outermost, so that `\boxed{1, \boxed{2}}` is not read as 2. Escaped braces do not
+    count. One pass, linear in the text's length. None without a balanced box.
     """
     at = text.rfind("\\boxed{")
     flat = _FLAT.match(text, at + 7) if at >= 0 else None
@@ -82,7 +82,7 @@ def box_span(text: str) -> tuple[int, int] | None:
 
 
 def last_box(text: str) -> str | None:
-    r"""Content of the last box. Boxes in one list (`\boxed{2} and \boxed{3}`) give "2, 3"."""
+    r"""Content of the last box, None without one. A list of boxes is joined: `\boxed{2} and \boxed{3}` is "2, 3"."""
     span = box_span(text)
     if span is None:
         return None
@@ -106,7 +106,7 @@ _CONDITION, _SUPPOSED, _NOT_MEANT = (re.compile(_PHRASES[name]) for name in ("co
 
 
 def meant(statement: re.Match[str]) -> bool:
-    """Whether the text itself states this: not under a condition, as somebody's words, or of the wrong answer."""
+    """Whether the text asserts the matched statement: not a condition, another person's opinion, or a wrong answer."""
     text, at = statement.string, statement.start()
     if _CONDITION.search(text, max(0, at - 100), at) or _NOT_MEANT.search(text, max(0, at - 30), at):
         return False
@@ -114,15 +114,16 @@ def meant(statement: re.Match[str]) -> bool:
 
 
 def matches(pattern: re.Pattern[str], words: str, text: str, before: int = 1) -> list[re.Match[str]]:
-    """All matches of a pattern that contain one of the words at most `before` characters after their start.
+    """All matches of a pattern, searched from `before` characters before the first of `words` in the text.
 
-    The text before the first such word is skipped: the words are rare, and the patterns are slow.
+    Each match must contain one of the words within its first `before` characters. The words are rare and the patterns
+    are slow, so the text before the first word is skipped.
     """
     lower = text.lower()
-    first = [at for word in words.split() if (at := lower.find(word)) >= 0]
-    if not first:
+    positions = [at for word in words.split() if (at := lower.find(word)) >= 0]
+    if not positions:
         return []
-    return list(pattern.finditer(text, max(0, min(first) - before) if len(lower) == len(text) else 0))
+    return list(pattern.finditer(text, max(0, min(positions) - before) if len(lower) == len(text) else 0))
 
 
 TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
@@ -134,7 +135,7 @@ _NUMBER = re.compile(
     r"[-−]?\$?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|(?<!\w)\.[0-9]+)(?:[eE][-+]?[0-9]+\b)?(?:/[0-9]+)?%?"
 )
 _DISPLAY = re.compile(r"(\\\[|\$\$)[^\S\n]*\n\s*([^\n$]{1,400}?)\s*\n\s*(\\\]|\$\$)")  # display math on its own lines
-_OF_WHAT = re.compile(r"The [^=\n]{1,100} (?:is|equals) (?=[-+$\\(.\d])")  # "The largest $n$ is 34"
+_SUBJECT = re.compile(r"The [^=\n]{1,100} (?:is|equals) (?=[-+$\\(.\d])")  # "The largest $n$ is 34"
 
 
 def sentence(text: str) -> str:
@@ -144,14 +145,16 @@ def sentence(text: str) -> str:
 
 
 def _answer_is(text: str) -> str | None:
+    """The last answer that the text states in words ("the answer is 5"), or None."""
     text = _DISPLAY.sub(r"\1\2\3", TEXT_COMMAND.sub(r"\1", text))
     for m in reversed(matches(_STATED, STATED_WORDS, text)):
         if not _NO_ANSWER.match(m[1]) and meant(m) and (answer := sentence(m[1])):
-            return _OF_WHAT.sub("", answer)
+            return _SUBJECT.sub("", answer)
     return None
 
 
 def _hashes(text: str) -> str | None:
+    """The last answer after `####` (GSM8K's format), or None."""
     contents = [content.strip("* \t") for content in _HASHES.findall(text)]
     contents = [content if _VALUE.match(content) else _answer_is(content) or content for content in contents]
     return ([content for content in contents if _VALUE.match(content)] or contents or [""])[-1] or None  # no headings
@@ -167,7 +170,7 @@ FALLBACKS: dict[str, Callable[[str], str | None]] = {
 
 
 def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, str]:
-    """(answer, source). source: "box", or the first of `fallbacks` (names in FALLBACKS) that finds an answer."""
+    """(answer, source). source: "box", or the first of `fallbacks` that finds an answer; (None, "") without any."""
     at = -1 if fallbacks else text.rfind("\\boxed{")
     if at >= 0 and text.find("box", 0, at) < 0:  # the usual case: with a single box parts make no difference
         flat = _FLAT.match(text, at + 7)

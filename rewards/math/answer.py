@@ -7,29 +7,29 @@ from rewards.extract import Fallback, cut_short, find_answer, has_box
 from rewards.thinking import PRESETS, ThinkingFormat
 
 SHOWN = 200  # characters of an answer kept in details
-Answer = tuple[str, str]  # an extracted answer, and where it stood
+Answer = tuple[str, str]  # an extracted answer, and its source: "box", a fallback, or for `choice` the kind of decision
 
 
 class AnswerReward(Reward):
-    """Subclasses say what is wrong with a row, may find the answer in their own way, and compare it.
+    """Subclasses validate the row, extract the answer, and compare it with the row's.
 
-    Outcomes: "error" for a row that cannot be graded, "truncated" as the parameter says, "bad_format" for a box without
-    a usable answer, "no_answer" for a text without any.
+    Outcomes: "error" for a row that cannot be graded, "truncated" (see the parameter), "bad_format" for a box without
+    a usable answer, "no_answer" for a completion with neither a box nor an answer.
 
     thinking: a format's name or fields. truncated: which completions with meta.finish_reason "length" get outcome
-    "truncated": those without an answer, all ("always"), none ("never").
+    "truncated": all ("always"), none ("never"), or those without an answer.
     """
 
     needs = ("answer",)
     thinking: ThinkingFormat = PRESETS["think"]
-    truncated: str = "always"  # each subclass has its own word for those without an answer
+    truncated: str = "always"  # the value for "without an answer" differs by subclass
 
     def grade(self, row: Row, completion: str) -> Score:
         answer = self.extracted(row, completion)
         return answer if isinstance(answer, Score) else self.compare(row, answer)
 
     def extracted(self, row: Row, completion: str) -> Score | Answer:
-        """The completion's answer, or the score of one without."""
+        """The completion's answer, or its score if the completion has none or the row cannot be graded."""
         if problem := self.problem(row):
             return error(problem)
         text = self.thinking.answer_of(completion)
@@ -50,7 +50,7 @@ class AnswerReward(Reward):
 
     @abstractmethod
     def spellings(self, row: Row) -> list[str]:
-        """Completions that give the row's answer, as models may write it."""
+        """Correct completions: the row's answer in the notations that models use."""
 
     @abstractmethod
     def problem(self, row: Row) -> str:
@@ -58,15 +58,15 @@ class AnswerReward(Reward):
 
     @abstractmethod
     def find(self, row: Row, text: str) -> Answer | None:
-        """The answer in the text behind the thought, None without one."""
+        """The answer in the text after the thought, or None."""
 
     @abstractmethod
     def compare(self, row: Row, answer: Answer) -> Score:
-        """The score of an answer."""
+        """The score of an extracted answer."""
 
 
 class BoxedReward(AnswerReward):
-    """Takes the last box. fallbacks: where to look when there is none, in this order."""
+    """The answer is the last box. fallbacks: where to look without a box, in this order."""
 
     fallbacks: tuple[Fallback, ...] = ()
 

@@ -1,14 +1,14 @@
-r"""Reward `choice`: 1 if the option letter that a completion decides for is the row's, else 0.
+r"""Reward `choice`: 1 if a completion chooses the row's option letter, else 0.
 
     python -m rewards score --reward choice --param letters=ABCDE --input rows.jsonl --output scored.jsonl
 
-Three tiers of decisions; the highest tier that occurs counts, and within it the last decision:
+Decisions come in three tiers. The highest tier that occurs counts, and within it the last decision:
 1. a box (`\boxed{C}`) or a stated answer ("the answer is (C)", "Answer: C", "I choose C", "答案：C", `<answer>`);
 2. a judgement of an option ("C is correct", "the correct option for this is (C)", "only (C) remains");
-3. a last line that is an option ("C", "(C) 42") or closes with one ("therefore (C)"), a first line, a bold letter.
-Two letters at once are no correct decision, unless the row's answer is such a list ("BD"). "A" before a word is an
-article. Rejected, doubted, conditional and merely listed options are no decisions. The text of a choice stands for its
-letter where the row has `choices`. See `rewards.extract.parts` for completions that continue with another question.
+3. a last line that is an option ("C", "(C) 42") or ends with one ("therefore (C)"), a first line, a bold letter.
+A decision for two letters is wrong unless the row's answer is such a list ("BD"). "A" before a word is an article.
+Options that are rejected, doubted, conditional or only listed are not decisions. If the row has `choices`, the text of
+a choice counts as its letter. See `rewards.extract.parts` for completions that continue with another question.
 """
 
 import re
@@ -25,9 +25,9 @@ from rewards.extract import STATED, STATED_WORDS, TEXT_COMMAND, box_span, last_b
 from rewards.math.answer import Answer, AnswerReward
 from rewards.math.latex import MAX_CHARS, clean, squeeze
 
-_BEFORE = 140  # characters of a statement before the first word that tells it
-_LAST = 100  # matches of a pattern that are looked at, from the last on
-_Patterns = dict[re.Pattern[str], str]  # and words of which one must occur, in lower case
+_BEFORE = 140  # characters searched before the first keyword of a statement, and before the statement
+_LAST = 100  # only the last matches of a pattern are examined
+_Patterns = dict[re.Pattern[str], str]  # pattern: lower-case keywords, one of which occurs in each match
 _PHRASES = tomllib.loads(Path(__file__).with_name("choice.toml").read_text("utf-8"))
 _FRAGMENTS = {**_PHRASES["fragments"], "stated_words": STATED_WORDS}
 _FRAGMENTS["stated"] = STATED.replace(r"\banswer\b", rf"\b{_FRAGMENTS['noun']}\b")
@@ -57,18 +57,18 @@ _MARKS = str.maketrans("", "", '*_`"“”「」$')
 
 
 class Decision(NamedTuple):
-    """letters: the letter, or several where the text names a list ("A, C"). by: box, says, judges, line, bold."""
+    """letters: one letter, or a list ("A, C"). by: box, says, judges, line, first line, bold."""
 
     letters: str
     by: str
 
 
 class ChoiceReward(AnswerReward):
-    """1 if the completion decides for the row's letter, else 0.
+    """1 if the completion chooses the row's letter, else 0.
 
     details: answer (the letter, or all letters of a list), by (the kind of decision), problem.
 
-    letters: those that the question offers, capital.
+    letters: the question's option letters, as capitals.
     """
 
     letters: str = "ABCD"
@@ -94,10 +94,10 @@ class ChoiceReward(AnswerReward):
 
     def compare(self, row: Row, answer: Answer) -> Score:
         letters, by = answer
-        given, gold = set(letters.split(", ")), set(self._gold(row))
+        chosen, gold = set(letters.split(", ")), set(self._gold(row))
         details = {"answer": letters, "by": by}
-        details |= {"problem": "more than one letter"} if len(given) > len(gold) == 1 else {}
-        return Score(float(given == gold), "scored", details)
+        details |= {"problem": "more than one letter"} if len(chosen) > len(gold) == 1 else {}
+        return Score(float(chosen == gold), "scored", details)
 
     def spellings(self, row: Row) -> list[str]:
         gold, choices = self._gold(row), _choices(row)
@@ -107,7 +107,7 @@ class ChoiceReward(AnswerReward):
         return [rf"\boxed{{{gold}}}", f"The answer is ({gold}).", f"**{gold}**", f"So:\n{gold}", *texts]
 
     def _gold(self, row: Row) -> str:
-        """The row's letter, maybe with its text ("(D) Alina"), or letters in their order ("BD", "B, D"); else ""."""
+        """The letter or sorted letters of the row's answer ("D", "(D) Alina", "BD", "B, D"), "" if it has none."""
         answer, letters = row["answer"].strip(), self.letters
         if bare := re.fullmatch(r"\(?([A-Za-z])\)?[.:]?", answer):
             return bare[1].upper() if bare[1].upper() in letters else ""
@@ -120,7 +120,7 @@ class ChoiceReward(AnswerReward):
 
 
 def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | None:
-    """The decision of a completion, None without one."""
+    """The decision of a completion, or None."""
     for part in parts(unicodedata.normalize("NFKC", text)):
         for content, by in _statements(part, letters, choices):
             if by == "box" and (m := _VALUE_FIRST.fullmatch(_plain(content))):
@@ -135,7 +135,7 @@ def decide(text: str, letters: str, choices: Sequence[str] = ()) -> Decision | N
 
 
 def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Texts that may name an option, each with its kind, the most decisive first."""
+    """(content, kind of decision) for each text that may name an option, in order of precedence."""
     plain = _QUOTED.sub(r"\1", _unmarked(TEXT_COMMAND.sub(r"\1", text)))
     stated = _matches(plain, _STATED, "says")
     if (span := box_span(plain)) is not None:
@@ -157,7 +157,7 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
 
 
 def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, str]]:
-    """(position, content, by) of the statements that are not conditional, retracted, or the head of a list."""
+    """(position, content, by) of each statement that is not conditional, not retracted, and does not start a list."""
     statements = []
     for m in (m for pattern, words in patterns.items() for m in matches(pattern, words, text, _BEFORE)[-_LAST:]):
         content = next(filter(None, m.groups()), "")
@@ -168,13 +168,13 @@ def _matches(text: str, patterns: _Patterns, by: str) -> list[tuple[int, str, st
 
 
 def _is_meant(statement: re.Match[str]) -> bool:
-    """See `meant`; choices are also decided under conditions, and letters may name something else."""
+    """`meant`, and neither under a hypothesis nor after a noun that gives the letter another meaning ("Vitamin D")."""
     before = max(0, statement.start() - _BEFORE), statement.start()
     return meant(statement) and not any(_PATTERNS[name].search(statement.string, *before) for name in _OTHER)
 
 
 def _heads_list(cue: str, content: str, text: str) -> bool:
-    """Whether a content is the first item of a list of options: after "each option:", or before the next option."""
+    """Whether a content is the first item of a list of options: after "Options:", or before the next option."""
     label = _LABELLED.match(content.strip())
     if label is None:
         return False
@@ -184,7 +184,10 @@ def _heads_list(cue: str, content: str, text: str) -> bool:
 
 
 def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -> str:
-    """The option that the first or last line is, or that closes the last line; "" if neither, or in a list."""
+    """The option in the first (at=0) or last (at=-1) line; "" if there is none or the line is part of a list.
+
+    The line may be the option, or the last line may end with it.
+    """
     line = _PATTERNS["introduced"].sub("", lines[at]).strip("' ")[:MAX_CHARS]
     neighbour = lines[-2 if at else 1] if len(lines) > 1 else ""
     if _OPTION_LINE.match(neighbour) or len(_LABEL.findall(line)) > 1:
@@ -205,7 +208,7 @@ def _line(lines: Sequence[str], at: int, letters: str, choices: Sequence[str]) -
 
 
 def _closing(line: str) -> str:
-    """The option with which a line closes: "therefore (C)"."""
+    """The option at the end of a line ("therefore (C)"), "" without one."""
     closing = _PATTERNS["closing"].search(line)
     clause = re.split(r"[.;!?,]\s", line[: closing.end()])[-1] if closing else ""
     if closing is None or _PATTERNS["rejection"].search(clause) or not _is_meant(closing):
@@ -214,7 +217,7 @@ def _closing(line: str) -> str:
 
 
 def _read(content: str, letters: str) -> str:
-    """The letter that a content begins with, all of them if it is a list, "" without one."""
+    """The letter at the start of a content, all letters if it is a list, "" without one."""
     content = _PATTERNS["not_but"].sub("", _plain(content).lstrip("' -–—"), count=1)
     if _PATTERNS["speaks_of"].match(content) or _PATTERNS["species"].match(content):
         return ""
@@ -228,23 +231,23 @@ def _read(content: str, letters: str) -> str:
     if m is None or m["letter"].upper() not in letters:
         return ""
     letter, rest = m["letter"], m["rest"]
-    named, at = [letter.upper()], 0
+    listed, at = [letter.upper()], 0
     while (another := _PATTERNS["another"].match(rest, at)) and another["letter"].upper() in letters:
-        named.append(another["letter"].upper())
+        listed.append(another["letter"].upper())
         at = another.end()
-    if len(named) == 1 and (joined := _PATTERNS["joined"].match(rest)):
-        named += [joined["letter"]] * (joined["letter"] in letters)
+    if len(listed) == 1 and (joined := _PATTERNS["joined"].match(rest)):
+        listed += [joined["letter"]] * (joined["letter"] in letters)
     if _PATTERNS["plural"].match(content):
         return ""
-    if len(set(named)) > 1:
-        return ", ".join(named)
+    if len(set(listed)) > 1:
+        return ", ".join(listed)
     if letter.islower() and not (m["open"] or m["close"]) and rest.strip(" .!)"):
         return ""
     return letter.upper() if m["open"] or m["close"] or _PATTERNS["ended"].match(rest, at) else ""
 
 
 def _plain(content: str) -> str:
-    """Without LaTeX and Markdown around the words."""
+    """The content without LaTeX and Markdown markup."""
     content = content.strip()[:MAX_CHARS]
     if "\\" in content or "$" in content:
         content = clean(content.replace("$", "").replace(r"\vec", r"\hat"))
@@ -252,6 +255,7 @@ def _plain(content: str) -> str:
 
 
 def _unmarked(text: str) -> str:
+    """The text without math delimiters, quotes and emphasis."""
     for bracket in (r"\(", r"\)", r"\[", r"\]"):
         text = text.replace(bracket, "")
     return text.translate(_MARKS).replace("[[", "[").replace("]]", "]")
@@ -268,10 +272,12 @@ def _by_text(content: str, letters: str, choices: Sequence[str]) -> str:
 
 
 def _key(text: str) -> str:
+    """A text in the form in which choices are compared: no markup, case, spaces or final period."""
     return squeeze(_plain(unicodedata.normalize("NFKC", text))).casefold().rstrip(".")
 
 
 def _choices(row: Row) -> Sequence[str]:
+    """The texts of the row's choices, empty if they are missing or not a list of texts."""
     choices = row.get("choices")
     usable = isinstance(choices, (list, tuple)) and all(isinstance(choice, str) for choice in choices)
     return choices if usable and choices is not None else ()
