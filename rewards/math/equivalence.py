@@ -1,12 +1,12 @@
-r"""Whether an answer equals the gold, by structure: lists, tuples, intervals, matrices, units, words, numbers.
+r"""Equality of an answer and the gold by structure: lists, tuples, intervals, matrices, units, words, numbers.
 
-Three-valued: `equal` returns True or False where exact arithmetic and structure decide, and None where an
-expression needs algebra, unless a `leaf` is given that decides it. The same code runs twice: in the caller's
-process without a leaf (no sympy there), and in a worker process with math-verify as the leaf.
+`equal` returns True or False where exact arithmetic and structure decide, and None where an expression needs algebra.
+A `leaf` function decides such expressions. The same code runs twice: in the caller's process without a leaf (and
+without sympy), and in a worker process with math-verify as the leaf.
 
-Graded as a mathematician would: equal values pass however written; a rounded decimal, an open end for a
-closed one, another unit, a list that merely contains the gold fail. A unit, percent sign or `x =` that one
-side leaves out is taken as understood, and the order of an unbracketed list does not matter.
+Equal values pass in any notation. A rounded decimal, an open end for a closed one, another unit, or a list that only
+contains the gold fails. A unit, percent sign or `x =` may be missing on one side, and the order of an unbracketed list
+does not matter.
 """
 
 import re
@@ -22,32 +22,33 @@ from rewards.math.quantity import quantity, same_unit, without_spelling
 Verdict = bool | None
 Leaf = Callable[[str, str], Verdict]
 NEXT: Literal["next rule"] = "next rule"
-Ruling = Verdict | Literal["next rule"]  # of a rule, which may leave the decision to the next one
+Ruling = Verdict | Literal["next rule"]  # a rule's result; NEXT if the rule does not apply
 
 MAX_ITEMS = 64
 _APPROX = re.compile(r"\\(?:approx|simeq)(?![a-zA-Z])")
-NEAR = r"\approx "  # before the answer that a leaf gets: whether the two are near
+NEAR = r"\approx "  # prefix of a leaf's answer argument: compare approximately
 _LEAD, _TITLE, _QUALIFIER = (re.compile(NOTATION["additions"][name]) for name in ("lead", "title", "qualifier"))
-_CONSTANT = re.compile(r"((?:[^cCkK\\]|\\[A-Za-z]+(?![A-Za-z])|\\[^A-Za-z])+?) ?\+ ?([cCkK])")  # of an integral
+# An indefinite integral with its constant of integration.
+_CONSTANT = re.compile(r"((?:[^cCkK\\]|\\[A-Za-z]+(?![A-Za-z])|\\[^A-Za-z])+?) ?\+ ?([cCkK])")
 _BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
 _LABEL = re.compile(
     rf"{parts.NAME.pattern}|\|[A-Z]+'*\||\\over(?:line|rightarrow)\{{[A-Za-z]+\}}|[A-Za-z] ?\\o(?:dot|times) ?[A-Za-z]"
     r"|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
     rf"|\\frac\{{{_BOUND}\}}\{{{_BOUND}\}}|{_BOUND} ?[:/] ?{_BOUND}|[A-Za-z]+(?: [A-Za-z]+)+"
 )
-# An expression in one unknown, which is another value than the unknown's: `2x`, `\\frac{x}{2}`, `x^2`.
+# An expression in one unknown, whose value differs from the unknown's: `2x`, `\\frac{x}{2}`, `x^2`.
 _OTHER = r"(?:\\(?:frac|sqrt|cdot)(?![A-Za-z])|[-+0-9.*/^(){} ])"
 _UNKNOWN = re.compile(rf"{_OTHER}*(\\(?:{'|'.join(GREEK)})(?![A-Za-z])|[A-EH-Za-eh-z]){_OTHER}*(?:\1{_OTHER}*)*")
-# Of a sequence or function, where the gold has its variable: `a_{n-1}`, `f(2x)`.
+# A sequence or function at a shifted or scaled variable: `a_{n-1}`, `f(2x)`.
 _SHIFTED = re.compile(
     r"[A-Za-z] ?(?:_\{([0-9]*[a-z][-+0-9]+|[0-9]+[a-z])\}|\(([0-9]*[a-z] ?[-+][ 0-9]+|[0-9]+ ?[a-z])\))"
 )
 _CLOSED_INFINITY = re.compile(r"\[ ?-\\infty|\\infty ?\]")
-_INDEX = re.compile(r"_\{?[0-9]\}?$")  # x_1 and x_2 are the values of x
+_INDEX = re.compile(r"_\{?[0-9]\}?$")  # x_1 and x_2 are values of x
 _INNER_DEGREES = re.compile(r" ?degree(?= ?[-+)}])")  # 90^\circ - A
 _IMPLIES = re.compile(r"\\(?:Rightarrow|Longrightarrow|implies|therefore)(?![a-zA-Z])")
-_PADDED = re.compile(r"(?<![0-9.])0[0-9]")  # 000, of which no list is made
-_NOT = re.compile(r"(?:neither|not|never)(?![A-Za-z])")  # before an answer: what it is not
+_PADDED = re.compile(r"(?<![0-9.])0[0-9]")  # 000 is not a list item
+_NOT = re.compile(r"(?:neither|not|never)(?![A-Za-z])")  # a negated answer
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]*")
 _SPACED_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:, [0-9]{3})+")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
@@ -59,7 +60,7 @@ _EMPTY_SET = frozenset(
 
 
 def equal(gold: str, answer: str, leaf: Leaf = lambda gold, answer: None) -> Verdict:
-    """Compare two answers as written (LaTeX or words). None: only algebra could tell, and `leaf` did not."""
+    """Whether two answers (LaTeX or words) are equal. None: this needs algebra, and `leaf` did not decide."""
     if not balanced(answer):
         return False
     try:
@@ -68,22 +69,24 @@ def equal(gold: str, answer: str, leaf: Leaf = lambda gold, answer: None) -> Ver
             return False
         return _whole(g, a, leaf)
     except RecursionError:
-        return False  # wrapped in more layers than any answer has
+        return False  # nested deeper than any real answer
 
 
 def _whole(g: str, a: str, leaf: Leaf) -> Verdict:
+    """Whether two cleaned answers are equal, with commas read as thousands separators or as list separators."""
     if _SPACED_GROUPS.fullmatch(a) and len(split_top(g, parts.COMMA)) == 1:
         a = a.replace(", ", "")
     joined_g, joined_a = join_thousands(g), join_thousands(a)
     verdict = _equal(joined_g, joined_a, leaf)
     if verdict is not True and (joined_g != g) != (joined_a != a) and not _PADDED.search(f"{g} {a}"):
-        # `100,200` against `100, 200`: a list after all, if item follows item
+        # `100,200` and `100, 200`: also compared as lists
         listed = _ordered(split_top(g, parts.COMMA), split_top(a, parts.COMMA), leaf)
         return verdict if listed is False else listed
     return verdict
 
 
 def _equal(g: str, a: str, leaf: Leaf) -> Verdict:
+    """Whether two cleaned texts are equal: as strings, as rationals, by the first rule that applies, or by the leaf."""
     squeezed = {squeeze(g), squeeze(a)}
     if len(squeezed) == 1 or squeezed <= _EMPTY_SET:
         return True
@@ -97,6 +100,7 @@ def _equal(g: str, a: str, leaf: Leaf) -> Verdict:
 
 
 def _all(verdicts: Iterable[Verdict]) -> Verdict:
+    """False if any verdict is False, else None if any is None, else True."""
     result: Verdict = True
     for verdict in verdicts:
         if verdict is False:
@@ -107,34 +111,35 @@ def _all(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def _ordered(gs: list[str], as_: list[str], leaf: Leaf) -> Verdict:
+    """Whether two lists have equal items in the same order."""
     if len(gs) != len(as_):
         return False
     return _all(_equal(g, a, leaf) for g, a in zip(gs, as_, strict=True))
 
 
 def _unordered(gs: list[str], as_: list[str], leaf: Leaf) -> Verdict:
-    """Whether the items pair off; since equality is transitive, the first partner found is as good as any."""
+    """Whether two lists have equal items in any order. Equality is transitive, so a greedy matching suffices."""
     if len(gs) != len(as_) or len(gs) > MAX_ITEMS:
         return False
-    left, open_question = list(as_), False
+    unmatched, undecided = list(as_), False
     for g in gs:
-        unsure = False
-        for a in left:
+        unknown = False
+        for a in unmatched:
             verdict = _equal(g, a, leaf)
             if verdict is True:
-                left.remove(a)
+                unmatched.remove(a)
                 break
-            unsure |= verdict is None
+            unknown |= verdict is None
         else:
-            if not unsure:
+            if not unknown:
                 return False
-            open_question = True
-    return None if open_question else True
+            undecided = True
+    return None if undecided else True
 
 
 def _rule_approximation(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`\\sqrt{2} \\approx 1.414` states its exact value first, and what follows must be near; a gold that is a number
-    may be the rounded one. `x \\approx 5` states 5.
+    """Approximations. In `\\sqrt{2} \\approx 1.414` the exact value comes first and is compared; the values after it
+    must be near it. A number as gold may also equal the rounded value. The value of `x \\approx 5` is 5.
     """
     if not _APPROX.search(g) and not _APPROX.search(a):
         return NEXT
@@ -159,12 +164,13 @@ def _near(exact: str, rounded: str, leaf: Leaf) -> Verdict:
 
 
 def _qualifier(text: str) -> re.Match[str] | None:
+    """The qualifier after an answer, such as `for all n`, or None."""
     m = None if unwrap(text) else _QUALIFIER.search(text)
     return m if m and m.start() else None
 
 
 def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
-    """Drop a label before the answer and a qualifier behind it, unless both sides have different ones."""
+    """Drop a label before the answer and a qualifier after it, unless the two sides have different ones."""
     bare_g, bare_a = _LEAD.sub("", g), _LEAD.sub("", a)
     if bool(_TITLE.match(bare_g)) != bool(_TITLE.match(bare_a)):
         bare_g, bare_a = _TITLE.sub("", bare_g, 1), _TITLE.sub("", bare_a, 1)
@@ -187,6 +193,7 @@ def _rule_additions(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
+    """Unbracketed lists, in any order; also against the same items in brackets."""
     if parts.matrix(g) and parts.matrix(a):
         return NEXT
     gs, as_ = ((not unwrap(other) and parts.column(text)) or parts.top_items(text) for text, other in ((g, a), (a, g)))
@@ -199,14 +206,14 @@ def _rule_lists(g: str, a: str, leaf: Leaf) -> Ruling:
             kind, inside = bracket[0] + bracket[2], parts.top_items(bracket[1])
             named = parts.by_name(many) if kind == "()" else None
             if not named and len(inside) == 2 and "{" not in kind and (kind != "()" or value == other):
-                return False  # an interval, or what may be one
+                return False  # an interval or a possible interval
             compare, items = (_ordered if kind == "()" else _unordered), named or many
             return compare(inside, items, leaf) if flip else compare(items, inside, leaf)
     return _unordered(gs, as_, leaf)
 
 
 def _rule_membership(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`q \\in [2, \\infty)` and `q = 2` or `q = 3` are no answers for `a`; `f(x)` may be called `y`."""
+    """`q \\in [2, \\infty)` and `q = 2` are not answers for `a`. `f(x)` and `y` may name the same variable."""
     members = parts.IN.match(g), parts.IN.match(a)
     names = [m["name"] if m else parts.variable(text) or _labels(text) for m, text in zip(members, (g, a), strict=True)]
     differ = any(members) and all(names) and squeeze(names[0]) != squeeze(names[1])
@@ -214,7 +221,7 @@ def _rule_membership(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _labels(text: str) -> str:
-    """The name in `n = 1 or n = 2` and `n = 1, 2`, empty without one for all items."""
+    """The variable in `n = 1 or n = 2` and `n = 1, 2`, empty unless all items have the same."""
     first, *others = [split_top(item, parts.EQUALS) or [""] for item in parts.top_items(text)] or [[""]]
     name = _INDEX.sub("", first[0])
     named = len(first) == 2 and parts.NAME.fullmatch(first[0]) and not unwrap(first[1])
@@ -222,10 +229,11 @@ def _labels(text: str) -> str:
 
 
 def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
+    """Unions of intervals, in any order."""
     gs, as_ = parts.ranges(g), parts.ranges(a)
     joined = {(len(split_top(text, parts.OR)) > 1, len(split_top(text, parts.AND)) > 1) for text in (g, a)}
     if parts.COMPARE.search(g) and joined == {(True, False), (False, True)}:
-        return False  # either condition, both conditions
+        return False  # "or" is not "and"
     if bool(_CLOSED_INFINITY.search(g)) != bool(_CLOSED_INFINITY.search(a)):
         return False
     if len(gs) == 1 and len(as_) == 1:
@@ -234,7 +242,7 @@ def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
-    """Tuples, intervals (an inequality is one), sets in braces."""
+    """Tuples, intervals (also written as inequalities), sets in braces."""
     span_g, span_a = parts.span(g), parts.span(a)
     if span_g and span_a:
         name_g, name_a = parts.variable(g), parts.variable(a)
@@ -245,10 +253,10 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
     bracket_g, bracket_a = unwrap(g), unwrap(a)
     sets = [bracket for bracket in (bracket_g, bracket_a) if bracket and bracket[0] == r"\{"]
     if len(sets) == 1 and len(parts.top_items(sets[0][1])) == 1 and not {squeeze(g), squeeze(a)} & _EMPTY_SET:
-        # a set of one thing is often given as that thing
+        # a set of one element is often written as that element
         return _equal(sets[0][1], a, leaf) if bracket_g in sets else _equal(g, sets[0][1], leaf)
     if sets and (span_g or span_a):
-        return False  # two numbers, and all between them
+        return False  # a set of two numbers is not an interval
     if bracket_g and bracket_a:
         if (bracket_g[0], bracket_g[2]) != (bracket_a[0], bracket_a[2]):
             return False
@@ -258,11 +266,12 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
+    """Matrices cell by cell; a vector may also be a tuple."""
     rows_g, rows_a = parts.matrix(g), parts.matrix(a)
     if rows_g is None and rows_a is None:
         return NEXT
-    one = [[len(row) for row in rows] for rows in (rows_g, rows_a) if rows] == [[1]]
-    if one and r"\begin" in (g if rows_g else a):  # of one number, and no (AB)^T
+    single_cell = [[len(row) for row in rows] for rows in (rows_g, rows_a) if rows] == [[1]]
+    if single_cell and r"\begin" in (g if rows_g else a):  # a number; (AB)^T is not
         return _equal(rows_g[0][0] if rows_g else g, rows_a[0][0] if rows_a else a, leaf)
     for rows, other, flip in ((rows_g, a, False), (rows_a, g, True)):
         bracket = unwrap(other)
@@ -277,9 +286,9 @@ def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`x = 5` against `5`, and against `x = 5`; other equations go to the leaf as they stand.
+    """`x = 5` equals `5` and `x = 5`; other equations are left to the leaf.
 
-    `2x = 10 \\Rightarrow x = 5` is `x = 5`, `x = 6 \\Rightarrow x = 5` is nothing.
+    `2x = 10 \\Rightarrow x = 5` equals `x = 5`; `x = 6 \\Rightarrow x = 5` contradicts itself and equals nothing.
     """
     if _IMPLIES.search(a) and not _IMPLIES.search(g):
         *steps, last = split_top(a, _IMPLIES) or [""]
@@ -292,7 +301,7 @@ def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
     if len(sides_g) == 1 and len(sides_a) == 1:
         return NEXT
     if len(sides_g) > 1 and len(sides_a) > 1 and "mod" in g and "mod" not in a:
-        return False  # a residue class, one number
+        return False  # a residue class is not a number
     named_g, named_a = _LABEL.fullmatch(sides_g[0]), _LABEL.fullmatch(sides_a[0])
     if len(sides_g) == 1:
         return _value_of(g, sides_a, leaf)
@@ -307,8 +316,7 @@ def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _sides(text: str) -> list[str]:
-    """Sides of an equation (`5 = x` as `x = 5`) or chain of them, the text itself if it is none, nothing if a side is
-    missing."""
+    """Sides of an equation (`5 = x` as `x = 5`) or chain of equations; [text] without `=`, [] if a side is missing."""
     sides = split_top(text, parts.EQUALS)
     if len(sides) == 2 and parts.NAME.fullmatch(sides[1]) and not parts.NAME.fullmatch(sides[0]):
         sides = sides[::-1]
@@ -316,9 +324,9 @@ def _sides(text: str) -> list[str]:
 
 
 def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
-    """A chain such as `a + b = 4 + 6 = 10` for the gold `10`: the last side counts, and no side may contradict it.
+    """Whether the last side of a chain such as `a + b = 4 + 6 = 10` equals the gold and no other side contradicts it.
 
-    `2x = 10` states another value, and so does `a_{n-1} = 2n`.
+    False for equations of another quantity: `2x = 10`, `a_{n-1} = 2n`.
     """
     if _SHIFTED.fullmatch(sides[0]) and _has_letters(gold) and not gold.count(sides[0][0]):
         return False
@@ -328,16 +336,17 @@ def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
         or (re.search("[A-Za-z]{4}|[a-z]{2} [a-z]{2}", _COMMAND.sub("", step)) and re.search("[0-9]", step))
         for step in steps
     ):
-        return False  # prose with numbers of its own may contradict the last side
+        return False  # numbers in prose may contradict the last side
     return _all(_equal(gold, side, leaf) for side in [sides[-1], *(s for s in steps if not _has_letters(s))])
 
 
 def _has_letters(text: str) -> bool:
-    """Whether letters, Latin or Greek, stand in a text; commands other than Greek letters do not count."""
+    """Whether a text contains Latin or Greek letters; other LaTeX commands do not count."""
     return bool(re.search(r"[A-Za-z]", _COMMAND.sub("", _GREEK.sub(" x", text))))
 
 
 def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
+    """Quantities with units, percent signs, degrees and radians."""
     qg, qa = quantity(g), quantity(a)
     if bool(qg.unit) != bool(qa.unit):  # `3h` for `3 hours`
         letters = "".join(unit for unit in qg.unit | qa.unit if len(unit) == 1)
@@ -356,14 +365,14 @@ def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
         return verdict
     if qg.percent:
         return y in (x, x / 100)
-    # The gold leaves the sign out: a share up to 1 is meant as such, a larger number is a number of percent, unless it
-    # is broken and small: \frac{5}{4} may be either.
+    # The gold has no percent sign. Up to 1 it is a share, above 1 a percentage; a fraction between 1 and 10 such as
+    # \frac{5}{4} may be either.
     shares = abs(x) <= 1 or (x.denominator > 1 and abs(x) < 10)
     return (abs(x) > 1 and y == x) or (shares and y == 100 * x)
 
 
 def _rewritten(change: Callable[[str], str]) -> Callable[[str, str, Leaf], Ruling]:
-    """The rule that compares what a rewriting makes of both sides, where it changes one."""
+    """The rule that applies `change` to both sides and compares the results, if `change` has an effect."""
 
     def rule(g: str, a: str, leaf: Leaf) -> Ruling:
         sides = change(g), change(a)
@@ -373,7 +382,7 @@ def _rewritten(change: Callable[[str], str]) -> Callable[[str, str, Leaf], Rulin
 
 
 def _scalar(decide: Callable[[str, str], bool | None]) -> Callable[[str, str, Leaf], Ruling]:
-    """The rule that needs no leaf."""
+    """The rule of a function that decides without a leaf; None from `decide` means the next rule."""
     return lambda g, a, leaf: NEXT if (same := decide(g, a)) is None else same
 
 

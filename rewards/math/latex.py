@@ -1,6 +1,6 @@
-r"""Answers as text: one spelling for LaTeX and plain notation that mean the same, exact rationals, and a screen.
+r"""Answers as text: normalisation of LaTeX and plain notation, exact rationals, and a screen before algebra.
 
-Pure string work, no sympy: nothing here evaluates an answer, and everything is linear in its length or
+Only string operations, no sympy: nothing here evaluates an answer, and all running times are linear in its length or
 bounded by MAX_CHARS.
 """
 
@@ -30,7 +30,7 @@ _FACTORIAL_OF_POWER = re.compile(r"\^(?:\{[0-9]{2,}\}|[4-9]) ?\)?!(?!!)")
 
 
 def screen(text: str) -> str | None:
-    """Why this answer is not worth the time of a computer algebra system, or None."""
+    """Why this answer is rejected before any algebra, or None."""
     if len(text) > MAX_CHARS:
         return f"longer than {MAX_CHARS} characters"
     if _RUN.search(text):
@@ -43,7 +43,7 @@ def screen(text: str) -> str | None:
 
 
 def too_large(text: str) -> bool:
-    """Whether the value of a text is too large to be computed."""
+    """Whether a text contains a power or factorial that is too large to compute."""
     if any(int(m[1]) > MAX_EXPONENT for m in _EXPONENT.finditer(text)) or _FACTORIAL_OF_POWER.search(text):
         return True
     for m in _TOWER.finditer(text):
@@ -69,7 +69,7 @@ _UNICODE = str.maketrans(
     | {sign: f"\\{name} " for sign, name in zip(NOTATION["greek_signs"], GREEK, strict=True)}
     | {sign: f"_{digit}" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")}
 )
-_CIRCLED = re.compile("[①-⑳]")  # the statements that hold, as a list
+_CIRCLED = re.compile("[①-⑳]")  # numbers of the true statements, read as a list
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+")
 _SUPERSCRIPT_SIGNS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "0123456789-n")
 _MACROS: dict[str, tuple[int, str]] = {
@@ -89,7 +89,7 @@ _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[A-Za-z]+|[0-9]+|\*\*|\s+|.", re.DOTALL)
 
 
 class _Reader:
-    """Reads LaTeX or plain notation token by token and writes one spelling."""
+    """Normalises LaTeX or plain notation token by token: equal notations get the same text."""
 
     def __init__(self, text: str) -> None:
         self.tokens = _TOKEN.findall(text)
@@ -99,13 +99,13 @@ class _Reader:
         return self.tokens[self.at] if self.at < len(self.tokens) else ""
 
     def skip_space(self) -> str:
-        """The next token that is no space."""
+        """The next token after white space."""
         while self.peek().isspace():
             self.at += 1
         return self.peek()
 
     def until(self, end: str) -> str:
-        """What stands before the token `end`, or before the end of the text."""
+        """The normalised text before the token `end`, or the rest of the text."""
         text, depth = "", 0
         while (piece := self.peek()) and (piece != end or depth):
             depth += (piece == "(") - (piece == ")") if end == ")" else 0
@@ -118,7 +118,7 @@ class _Reader:
         return text
 
     def argument(self, whole_number: bool = False) -> str:
-        """One argument as TeX reads it: a group, a command, one sign. whole_number: all of `12`, as in `x^12`."""
+        """The next argument as in TeX: a group, a command, one character. whole_number: all digits of `x^12`."""
         piece = self.skip_space()
         if piece == "{":
             self.at += 1
@@ -128,7 +128,7 @@ class _Reader:
         return self.element().strip() if piece and piece not in ")]}" else ""
 
     def bracketed(self) -> str | None:
-        """What stands in round brackets, if they open here and close."""
+        """The normalised content of round brackets that start here, None without a balanced pair."""
         depth, start = 0, self.at
         if self.skip_space() == "(":
             for piece in self.tokens[self.at :]:
@@ -140,7 +140,7 @@ class _Reader:
         return None
 
     def element(self) -> str:
-        """The next token with its arguments."""
+        """The next token and its arguments, normalised."""
         piece = self.peek()
         self.at += 1
         if piece == "{":
@@ -154,6 +154,7 @@ class _Reader:
         return " " if piece in _SPACES else {"*": r"\cdot ", r"\%": "%", r"\&": " and "}.get(piece, piece)
 
     def script(self, mark: str) -> str:
+        """A superscript or subscript; degrees become words, primes stay bare."""
         inside = self.bracketed() if mark == "^" else None
         if inside is None:
             sign = self.skip_space() if self.peek() in ("-", "+", "*") else ""
@@ -167,6 +168,7 @@ class _Reader:
         return f"{mark}{inside}" if bare else f"{mark}{{{inside}}}"
 
     def word(self, word: str) -> str:
+        """A plain word as the command of the same meaning (`sqrt(2)`, `log2(x)`, `pi`), or unchanged."""
         follows = next((piece for piece in self.tokens[self.at : self.at + 2] if not piece.isspace()), "")
         if word in ("sqrt", "frac") and follows not in ("", ","):
             return self.command("\\" + word)
@@ -182,10 +184,11 @@ class _Reader:
         return self.spaced(_WORDS[word])
 
     def spaced(self, command: str) -> str:
-        """A command, apart from a letter behind it."""
+        """A command, separated by a space from a following letter."""
         return command + " " if command[-1:].isalpha() and self.skip_space()[:1].isalpha() else command
 
     def command(self, piece: str) -> str:
+        """A LaTeX command with its arguments, normalised by the tables of notation.toml."""
         name = piece[1:]
         if name == "exp" and (inside := self.bracketed()) is not None:
             return f"e^{{{inside}}}"
@@ -225,11 +228,11 @@ _LAYOUT = re.compile(
     r"\\(?:begin|end)\{(?:aligned|align\*?|gather(?:ed)?\*?|equation\*?|split|center)\}|\\!\s*"
     r"|(?<!\\)\\[()\[\]](?!\s*[0-9.]+\s*(?:pt|em|ex|mm)\])|\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?"
 )
-# `]0,1[`, as it is written in French, and unit vectors.
+# Open intervals in French notation (`]0,1[`), and unit vectors.
 _REVERSED = re.compile(r"(^|\\cup|\\in) ?([\[\]])([^\[\](),;]+[,;][^\[\](),;]+)([\[\]])")
 _UNIT_VECTOR = re.compile(r"\\(?:wide)?hat *(?:\{ *\\?([ijk])(?:math)? *\}|([ijk])(?![A-Za-z]))")
 _ONE_CELL = re.compile(r"\\begin\{array\}\{[lcr]\}([^&\\]*)\\end\{array\}")
-# Between lines outside a matrix: one equation goes on, or another follows.
+# Line breaks outside a matrix: before the next side of an equation, and before another equation.
 _NEXT_SIDE, _NEXT_LINE = re.compile(r"\\\\,?\s*(?=&?\s*=)"), re.compile(r"\\\\(?:\[\w+\])?(?=[\s,]|$)")
 _EMPHASIS = re.compile(r"^\*+([^*]+)\*+\.?$")
 _DOUBLED = re.compile(r"\\\\(?:[A-Za-z]{2}|[{}%,$!])")
@@ -251,16 +254,17 @@ _DEGREES, _RADIANS = re.compile(r"\s*degrees?"), r" \\cdot \\frac{\\pi}{180}"
 
 
 def _in_radians(m: re.Match[str]) -> str:
+    """A trigonometric function with its angle in degrees converted to radians."""
     angle = m[2] + (m[3] or "")
     return f"{m[1]}({_DEGREES.sub(_RADIANS, angle)})" if "degree" in angle else m[0]
 
 
 @lru_cache(maxsize=8192)
 def clean(text: str) -> str:
-    r"""One spelling: `\dfrac12` as `\frac{1}{2}`, `sqrt(2)` as `\sqrt{2}`, `\text{ cm}` as words, no layout commands.
+    r"""Normalises an answer: `\dfrac12` to `\frac{1}{2}`, `sqrt(2)` to `\sqrt{2}`, `\text{ cm}` to words.
 
-    Words keep a space around them, degrees become the word `degree` (radians as the angle of a function), `\$` stays
-    as the sign of a currency.
+    Layout commands are removed. Words keep a space around them. Degrees become the word `degree`, or radians in the
+    angle of a trigonometric function. `\$` is kept as a currency sign.
     """
     if not text.isascii():
         text = _SUPERSCRIPT.sub(lambda m: f"^{{{m.group().translate(_SUPERSCRIPT_SIGNS)}}}", text)
@@ -268,10 +272,10 @@ def clean(text: str) -> str:
         text = unicodedata.normalize("NFKC", text)
     text = text.strip().strip("`")
     if "\n" in text and sum("=" in line for line in text.split("\n")) > 1:
-        text = text.replace("\n", ", ")  # statements on lines of their own
+        text = text.replace("\n", ", ")  # one statement per line
     text = _EMPHASIS.sub(r"\1", text)
     if "\\\\" in text and _DOUBLED.search(text) and not _SINGLE_BACKSLASH.search(text):
-        text = text.replace("\\\\", "\\")  # escaped once too often, as in JSON inside JSON
+        text = text.replace("\\\\", "\\")  # doubly escaped, as in JSON inside JSON
     text = _BLANK_AFTER_COMMA.sub(",", _UNIT_FRACTION.sub(r" \1/\2\3", text.replace("...", r"\ldots ")))
     text = _UNIT_VECTOR.sub(r"\1\2", _LAYOUT.sub("", text))
     if "\\\\" in text and "\\begin" not in text:
@@ -280,7 +284,7 @@ def clean(text: str) -> str:
         money = "\\$" in text or text.count("$") % 2
         text = text.replace("$", r"\$") if money and "\\$" not in text else _DOLLAR.sub(" ", text)
     if balanced(text):
-        with contextlib.suppress(RecursionError):  # nested deeper than any answer: it stays as it is
+        with contextlib.suppress(RecursionError):  # nested deeper than any real answer: left unchanged
             text = _Reader(_ONE_CELL.sub(r"\1", text)).until("")
     if "tive " in text or "minus " in text or "负" in text:
         text = _BLANKS.sub(" ", text).strip()
@@ -298,7 +302,7 @@ def clean(text: str) -> str:
 
 
 def squeeze(text: str) -> str:
-    """Without spaces, except between digits and behind a command: `1 2` is not `12`, `\\sin h` is not `\\sinh`."""
+    """Removes spaces, except between digits and after a command: `1 2` is not `12`, `\\sin h` is not `\\sinh`."""
     return _INNER_SPACE.sub(r"\1\2", text) if " " in text else text
 
 
@@ -306,7 +310,7 @@ _GROUPS = re.compile(r"(?<![0-9.,])([1-9][0-9]{0,2}(?:(?:,[0-9]{3})+|(?: [0-9]{3
 
 
 def join_thousands(text: str) -> str:
-    """`1,234,567` and `12 345` as one number. A list such as `1, 234` or `12,34` is left alone."""
+    """Removes thousands separators: `1,234,567`, `12 345`. Lists such as `1, 234` and `12,34` are unchanged."""
     return _GROUPS.sub(lambda m: m[1].replace(",", "").replace(" ", ""), text)
 
 
@@ -326,6 +330,7 @@ _REPEATING = re.compile(
 
 
 def _plain(text: str) -> Fraction | None:
+    """The value of an integer or decimal, None for other texts."""
     if not _PLAIN.fullmatch(text):
         return None
     return Fraction(text) if "." in text else Fraction(int(text))
@@ -371,13 +376,13 @@ _BRACKET = re.compile(r"\\begin\{[a-z]+\*?\}|\\end\{[a-z]+\*?\}|\\[{}]|[(){}\[\]
 
 
 def balanced(text: str) -> bool:
-    """Whether every group `{}` closes; brackets may mix, as in half-open intervals."""
+    """Whether every `{` has its `}`. Other brackets are not checked, because half-open intervals mix them."""
     depths: list[int] = list(accumulate(((m == "{") - (m == "}") for m in _BRACKET.findall(text)), initial=0))
     return min(depths) == depths[-1] == 0
 
 
 def _nested(text: str) -> Iterator[tuple[re.Match[str], int]]:
-    """Brackets of all kinds, each with how many are open behind it."""
+    """(bracket, nesting depth after it) for each bracket of any kind."""
     depth = 0
     for m in _BRACKET.finditer(text):
         depth += 1 if m.group() in _CLOSE or m.group().startswith(r"\begin") else -1

@@ -1,4 +1,4 @@
-r"""Answers of several parts: lists, matrices, systems and cases, intervals however written: `[2,5)`, `2 \le x < 5`."""
+r"""Answers of several parts: lists, matrices, systems, cases, intervals in any notation (`[2,5)`, `2 \le x < 5`)."""
 
 import re
 from typing import NamedTuple
@@ -38,7 +38,7 @@ class Span(NamedTuple):
 
 
 def span(text: str) -> Span | None:
-    """An interval in brackets, or an inequality in one variable with numbers on the other sides."""
+    """The interval of a bracketed pair or of an inequality in one variable; None for other texts."""
     parts = unwrap(text)
     if parts and parts[0] in "([":
         ends = split_top(parts[1], COMMA)
@@ -64,21 +64,21 @@ def span(text: str) -> Span | None:
 
 
 def variable(text: str) -> str:
-    """The name that an inequality bounds, empty for an interval."""
+    """The variable of an inequality, empty for an interval."""
     if unwrap(text):
         return ""
     return next((side.strip() for side in COMPARE.split(text) if NAME.fullmatch(side.strip())), "")
 
 
 def ranges(text: str) -> list[str]:
-    """Parts of a union, also where it is written `x < 1 or x > 2`."""
+    """Parts of a union, including one written as `x < 1 or x > 2`."""
     parts = split_top(text, OR)
     names = {variable(part) for part in parts}
     return parts if len(parts) > 1 and len(names) == 1 and names != {""} else split_top(text, _CUP)
 
 
 def unwrapped(text: str) -> str:
-    r"""Without `x \in`, braces that only group, and round brackets around one thing."""
+    r"""The text without `x \in`, grouping braces, set-builder notation, and round brackets around a single item."""
     text = _POINT.sub(r"\1=", IN.sub("", text))
     builder = _SET_BUILDER.fullmatch(text)
     if builder and (COMPARE.search(builder[1]) or "=" in builder[1]):
@@ -90,7 +90,7 @@ def unwrapped(text: str) -> str:
 
 
 def top_items(text: str) -> list[str]:
-    """Top-level items of an unbracketed list, each `\\pm` taken apart into its two values."""
+    """Top-level items of an unbracketed list, each `\\pm` expanded into its two values."""
     listed: list[str] = []
     for part in split_top(text, COMMA):
         count, brackets = len(_PLUS_MINUS.findall(part)), unwrap(part)
@@ -110,7 +110,7 @@ def unlabelled(text: str) -> str:
 
 
 def by_name(items: list[str]) -> list[str] | None:
-    """The values of `x = 2, y = 3` in the order of their names, as a tuple has them; None for other lists."""
+    """The values of `x = 2, y = 3` sorted by variable, as in a tuple; None for other lists."""
     sides = [split_top(item, EQUALS) for item in items]
     if not all(len(pair) == 2 and re.fullmatch("[A-Za-z]", pair[0]) for pair in sides):
         return None
@@ -119,7 +119,7 @@ def by_name(items: list[str]) -> list[str] | None:
 
 
 def with_holes(text: str) -> str:
-    r"""`x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
+    r"""Rewrites `x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
     builder = _SET_BUILDER.fullmatch(text)
     if split_top(inside := builder[1].strip() if builder else text, OR) != [inside.strip()]:
         return inside
@@ -136,7 +136,7 @@ def with_holes(text: str) -> str:
 
 
 def matrix(text: str) -> list[list[str]] | None:
-    """Rows of cells."""
+    """Rows of cells of a matrix, array, transposed vector, or nested list (`[[1,2],[3,4]]`); None for other texts."""
     m = _MATRIX.fullmatch(text)
     if (
         text.startswith(("(", "["))
@@ -144,7 +144,7 @@ def matrix(text: str) -> list[list[str]] | None:
         and (column := unwrap(text.rpartition("^")[0].strip()))
     ):
         return [[item] for item in split_top(column[1], COMMA)]
-    if not m and text.startswith("[["):  # as programs write it
+    if not m and text.startswith("[["):  # program notation
         lines = [unwrap(line) for line in split_top(text[1:-1], COMMA)]
         return [split_top(line[1], COMMA) for line in lines if line] if all(lines) else None
     if not m or r"\begin" in m[2]:
@@ -154,13 +154,13 @@ def matrix(text: str) -> list[list[str]] | None:
 
 
 def column(text: str) -> list[str] | None:
-    """The lines of an array without brackets, of one column."""
+    """The lines of a one-column array without brackets, None for other texts."""
     rows = matrix(text) if text.startswith(r"\begin{array}") else None
     return [row[0] for row in rows] if rows and {len(row) for row in rows} == {1} else None
 
 
 def cases(text: str) -> str:
-    """A system of equations as a list; a function by cases as a list of (value, condition)."""
+    """A system of equations as a list; a piecewise function as a list of (value, condition); other texts unchanged."""
     m = _CASES.fullmatch(unlabelled(text))
     if m is None:
         return text
