@@ -2,8 +2,8 @@
 
     python -m rewards score --reward numeric --input rows.jsonl --output scored.jsonl
 
-`exact` compares the box, or the whole answer, after folding what its parameters name. `numeric` compares exact
-rationals as reward `math` does (units, currency, percent, `x = 6`), never rounds, and needs no algebra.
+`exact` compares the box, or the whole answer, after removing differences that its parameters ignore. `numeric` compares
+exact rationals as reward `math` does (units, currency, percent, `x = 6`), never rounds, and needs no algebra.
 """
 
 import math
@@ -20,16 +20,16 @@ from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational
 from rewards.math.quantity import quantity
 from rewards.math.scalars import fast, folded
 
-Truncated = Literal["unanswered", "always", "never"]  # which completions at the length limit get that outcome
+Truncated = Literal["unanswered", "always", "never"]  # which completions at the length limit are "truncated"
 
 
 class ExactReward(BoxedReward):
-    """1 if the answer's text is the row's, else 0. The row's answer may be a list of accepted texts.
+    """1 if the answer's text equals the row's, else 0. The row's answer may be a list of accepted texts.
 
-    details: answer, found (where it stood).
+    details: answer, found (the source of the answer).
 
-    case, punctuation, articles: whether capitals, punctuation, and the words a, an, the make a difference. White space
-    and Unicode's compatibility forms (NFKC) never do; signs of a value (-5, 5!, 50%, 1/2, C#) always do.
+    case, punctuation, articles: whether capitals, punctuation, and the words a, an, the are compared. White space and
+    Unicode compatibility forms (NFKC) never are; signs of a value (-5, 5!, 50%, 1/2, C#) always are.
     """
 
     fallbacks: tuple[Fallback, ...] = ("whole",)
@@ -62,16 +62,16 @@ class ExactReward(BoxedReward):
 
 
 def _golds(answer: Any) -> list[str]:
-    """The accepted texts, none if the answer is not of that shape."""
+    """The accepted texts, empty if the answer is not a text, a number or a list of them."""
     golds = list(answer) if isinstance(answer, (list, tuple)) else [answer]
     usable = all(isinstance(gold, (str, int, float)) and not isinstance(gold, bool) for gold in golds)
     return [str(gold) for gold in golds] if usable else []
 
 
 class NumericReward(BoxedReward):
-    """1 if the answer is the row's number, exactly, else 0. The fallback "last_number" takes any number.
+    """1 if the answer is exactly the row's number, else 0. The fallback "last_number" accepts any number in the text.
 
-    details: answer, found (where it stood), problem."""
+    details: answer, found (the source of the answer), problem."""
 
     fallbacks: tuple[Fallback, ...] = ("hashes", "answer_is")
     truncated: Truncated = "unanswered"
@@ -119,7 +119,7 @@ def is_number(text: str) -> bool:
 
 _AROUND = re.compile(r"^=\s*|(?<=[0-9])\s*\\?\$$")  # `= 72`, `880$`
 _FIRST_CLAUSE = re.compile(r".*?(?=[;:!?](?:\s|$)|,\s|\s(?:because|since|as|so|which|per|and not|not)\s|$)", re.DOTALL)
-# Letters that follow at once belong to it: `18km`, `3rd` and `2x` are not bare numbers; `CO2` and `x7` are none.
+# Letters directly after a number are part of the match: `18km`, `3rd`, `2x`. `CO2` and `x7` do not match.
 _ANY_NUMBER = re.compile(
     r"[-+−]?(?<![\w^])[$€£¥]?\s?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?(?:[½⅓⅔¼¾]|\s?[%万亿]|[A-Za-z^]+"
     r"|\s(?:and a half|dozen|hundred|[a-z]*illion|thousand)s?\b)?"
@@ -131,8 +131,8 @@ _ANOTHER_VALUE = re.compile(
 
 
 def _only_number(text: str) -> str:
-    """The number of "18 dollars a day, since 9 x 2 = 18": the only one in the first clause. "" if there are several,
-    or if the clause says that the value is another ("not 18", "less than 18").
+    """The only number in the first clause: 18 in "18 dollars a day, since 9 x 2 = 18". "" if there are several numbers,
+    if the clause negates or bounds the number ("not 18", "less than 18"), or if a side before `=` has another value.
     """
     *sides, text = text[:MAX_CHARS].split("=")  # "10 + 5 = 15"
     text = re.sub(r"([0-9][^()]*)\([^()]*\)", r"\1", text).strip()  # "20 (14 yellow + 6 green)"
@@ -146,7 +146,7 @@ def _only_number(text: str) -> str:
 
 
 def _arithmetic(text: str) -> str:
-    """The value of sums and products of decimals (a quotient may be rounded behind `=`); any other text as it is."""
+    """The value of a sum or product of decimals as text; other texts, also quotients (often rounded), unchanged."""
     plain = join_thousands(text.strip().replace("\\times", "*").replace("$", ""))
     if not _SUM.fullmatch(plain):
         return text

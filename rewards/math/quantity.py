@@ -1,8 +1,7 @@
-"""A number with what stands around it: unit, percent sign, currency, number base.
+"""Numbers with a unit, percent sign, currency or number base.
 
-A unit that only one side states is taken as understood. Two different units of measurement never match; two
-descriptions match if one says what the other says and more ("9 eggs", "9 duck eggs"). A word such as "million"
-belongs to the value.
+A unit may be missing on one side. Two different units of measurement never match; two descriptions match if the words
+of one include those of the other ("9 eggs", "9 duck eggs"). A word such as "million" belongs to the value.
 """
 
 import math
@@ -19,17 +18,17 @@ _SCALES = {word: Fraction(factor) for word, factor in inverted(NOTATION["scales"
 _NO_UNITS = frozenset(NOTATION["no_units"].split())
 _NO_UNIT = re.compile(NOTATION["no_unit_pattern"])
 _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand`
-# Chinese units, scales and measure words; others (倍, 分之) may change the value.
+# Chinese units, scales and measure words. Other words (倍, 分之) may change the value.
 _FOREIGN = [name for name in (*_CANONICAL, *_SCALES) if name.isalpha() and not name.isascii()]
 _CHINESE = "|".join(sorted([*_FOREIGN, *NOTATION["measure_words"].split()], key=len, reverse=True))
-# Single letters that are units when they stand alone behind a number; any other letter is a variable.
+# Single letters that are units after a number; any other letter is a variable.
 _LETTERS = frozenset("mgsLlhVWJNKCFT")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
 _RATES = {"km per h": ["kph"], "mi per h": ["mph"]}
 _FILLER = frozenset({"of", "the", "a", "an", "total", "in", "about", "approx", "exactly", "only", "altogether", "us"})
 
 _CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d])|US\\\$)\s*(?=[-\d.\\])")
-# A value's end, then only what units are made of. Both halves are linear: no repeated group.
+# The end of a value, then only characters of units. Matches in linear time: no repeated group.
 _TRAILING = re.compile(
     r"(?P<value>.*(?:[0-9})!]|\\(?:pi|infty)(?![A-Za-z])))(?P<gap>\s*)"
     rf"(?P<unit>(?:[A-Za-zµ$€£¥¢%./·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻-]|{_CHINESE})+)"
@@ -47,7 +46,7 @@ _HEXADECIMAL = re.compile(r"0x([0-9A-Fa-f]{2,60})")
 
 
 class Quantity(NamedTuple):
-    """value: the text without unit or sign of currency. unit: canonical words, empty if none."""
+    """value: the text without unit, percent and currency sign. unit: canonical words, empty without a unit."""
 
     value: str
     unit: frozenset[str] = frozenset()
@@ -55,6 +54,7 @@ class Quantity(NamedTuple):
 
 
 def _canonical(word: str) -> str:
+    """The canonical name of a unit (`metres` is `m`), else the word in lower case and singular."""
     for name in (word, word.lower()):
         if short := _CANONICAL.get(name) or _CANONICAL.get(_singular(name)):
             return short
@@ -66,7 +66,7 @@ def _singular(word: str) -> str:
 
 
 def _unit_words(text: str) -> frozenset[str] | None:
-    """Canonical words of a unit, `square cm` as `cm^2`; None if this is rather a product of variables."""
+    """Canonical words of a unit, `square cm` as `cm^2`; None if a word is not one (a variable `x`, `less`)."""
     words: list[str] = []
     power, filled = "", False
     for word in _WORD.findall(text):
@@ -95,10 +95,10 @@ def _unit_words(text: str) -> frozenset[str] | None:
 
 
 def _is_unit(word: str, apart: bool, value: str, letters: str) -> bool:
-    """Whether this canonical word behind a value is a unit, rather than variables that multiply it.
+    """Whether this canonical word after a value is a unit and not a product of variables.
 
-    apart: a space stands between. `5 m`, `5cm`, `5g`, `9 men` are quantities, `(x+5) m`, `5xy`, `5 xy` products.
-    letters: those that are units where they follow a digit at once.
+    apart: whether a space separates them. `5 m`, `5cm`, `5g`, `9 men` are quantities, `(x+5) m`, `5xy`, `5 xy`
+    products. letters: single letters that are units directly after a digit.
     """
     name = word.partition("^")[0]
     if name not in _MEASURES and name != "percent":
@@ -110,9 +110,9 @@ def _is_unit(word: str, apart: bool, value: str, letters: str) -> bool:
 
 
 def quantity(text: str, letters: str = "gmslvw") -> Quantity:
-    """Split a cleaned text into value and unit. A text without a recognisable unit is all value.
+    """Split a cleaned text into value and unit. Without a recognised unit the whole text is the value.
 
-    letters: the single letters that are units where they follow a digit at once, as in `5g`; others are variables.
+    letters: single letters that are units directly after a digit, as in `5g`; others are variables.
     """
     unit: frozenset[str] = frozenset()
     money = _CURRENCY.match(text)
@@ -120,7 +120,7 @@ def quantity(text: str, letters: str = "gmslvw") -> Quantity:
         unit = frozenset({_canonical(money[2].lstrip("\\").rstrip("."))})
         text = money[1] + text[money.end() :]
     m = _MODULUS.fullmatch(text) if "mod" in text else None
-    if m:  # `17 \bmod 5` is 2, `17 (\bmod 5)` a residue class
+    if m:  # `17 \bmod 5` is 2, `17 (\bmod 5)` is a residue class
         computed = not m[2] and m[3].isdecimal() and int(m[3])
         return Quantity(str(int(m[1]) % int(m[3])) if computed else m[1], frozenset({f"mod {m[3]}"}))
     if text.endswith("%%") or text.startswith(r"\$"):
@@ -159,18 +159,18 @@ _SMALL_NUMBERS |= {word: 10 * number for number, word in enumerate(NOTATION["ten
 
 
 def without_spelling(text: str) -> str:
-    """`5 (five)` as `5`, `five (5) days` as `5 days`."""
+    """Removes the spelling of a number: `5 (five)` as `5`, `five (5) days` as `5 days`."""
     if "(" not in text:
         return text
-    return _SPELLED.sub(lambda m: number if _says(number := m[1] or m[4], m[2] or m[3]) else m[0], text)
+    return _SPELLED.sub(lambda m: number if _is_spelling(m[2] or m[3], number := m[1] or m[4]) else m[0], text)
 
 
-def _says(number: str, words: str) -> bool:
+def _is_spelling(words: str, number: str) -> bool:
     return spelled(words) == int(number.replace(",", ""))
 
 
 def spelled(text: str) -> int | None:
-    """The whole number that words say."""
+    """The value of an integer in English words, None for other words."""
     value = part = 0
     sign, words = -1 if text.lower().startswith(("minus ", "negative ")) else 1, re.findall("[a-z]+", text.lower())
     for word in words[sign < 0 :]:
@@ -190,20 +190,20 @@ _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)\.?(?:,? and |, ?| |$)"
 
 
 def compound(text: str) -> dict[str, Fraction] | None:
-    """{unit: number} of an amount of several units of measurement, such as `2 hours 30 minutes`, else None."""
+    """{unit: number} of an amount in several units of measurement, such as `2 hours 30 minutes`, else None."""
     pieces = _AMOUNT.findall(text) if not _AMOUNT.sub("", text) else []
     amount = {_canonical(unit): Fraction(number) for number, unit in pieces}
     return amount if 1 < len(pieces) == len(amount) and amount.keys() <= _MEASURES else None
 
 
 def _looks_like_value(text: str) -> bool:
-    """A number or expression: a digit or a constant, and no words outside LaTeX commands."""
+    """Whether a text is a number or expression: a digit or a constant, and no words outside LaTeX commands."""
     bare = COMMAND.sub("", text)
     return not re.search(r"[A-Za-z]{2,}", bare) and bool(re.search(r"\d|\\pi|\\infty", text))
 
 
 def same_unit(a: frozenset[str], b: frozenset[str]) -> bool:
-    """Whether two units may stand for the same: equal, one unstated, or one describing more of the same."""
+    """Whether two units match: they are equal, one is empty, or one adds descriptive words to the other."""
     a, b = a - _GENERIC, b - _GENERIC
     if not a or not b or a == b:
         return True
@@ -211,7 +211,7 @@ def same_unit(a: frozenset[str], b: frozenset[str]) -> bool:
 
 
 def based(text: str) -> tuple[str, int] | None:
-    """(digits, base) of `1210_3`, `1F_{16}`, `0x1F` or `101 (base 2)`, None for anything else."""
+    """(digits, base) of `1210_3`, `1F_{16}`, `0x1F` or `101 (base 2)`, None for other texts."""
     if m := _HEXADECIMAL.fullmatch(text):
         return m[1].upper(), 16
     m = _BASE.fullmatch(text.replace(" _", "_").replace(" ", "") if "_" in text else text)

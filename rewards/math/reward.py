@@ -3,8 +3,8 @@ r"""Reward `math`: 1 if the completion's boxed answer equals `row["answer"]`, el
     python -m rewards score --reward math --input rows.jsonl --output scored.jsonl
 
 Stages, cheapest first: extraction (last balanced box after the thought), exact equality of strings and rationals,
-screen, structure (equivalence.py), cache, and for what needs algebra worker processes (worker.py) with a deadline that
-this process keeps. No answer is evaluated in this process.
+cache, screen, structure (equivalence.py), and algebra in worker processes (worker.py) with a deadline that this process
+enforces. No answer is evaluated in this process.
 """
 
 import math
@@ -31,15 +31,15 @@ _MARKS = re.compile(r"(?<!\\)[\s{}().,;:$-]")
 
 
 Pair = tuple[str, str]  # gold, answer
-Verdict = tuple[float, Outcome, dict[str, Any]]  # on a pair: what its score holds, but for the answer
+Verdict = tuple[float, Outcome, dict[str, Any]]  # of a pair: the fields of its score, details without the answer
 
 
 class MathReward(BoxedReward):
-    """1 if the boxed answer equals the row's, as a mathematician would judge, else 0.
+    """1 if the boxed answer is mathematically equal to the row's, else 0.
 
-    details: answer, by (the deciding stage), found (where the answer stood), problem.
+    details: answer, by (the deciding stage), found (the source of an answer without box), problem.
 
-    deadline: CPU seconds for one answer. workers: processes. cache: verdicts of workers that are kept.
+    deadline: CPU seconds for one answer. workers: processes. cache: maximum number of cached worker verdicts.
     """
 
     batch_rows = 256
@@ -49,8 +49,8 @@ class MathReward(BoxedReward):
     cache: Annotated[int, Field(ge=0, le=1 << 24)] = 65536
 
     @cached_property
-    def _known(self) -> OrderedDict[Pair, Verdict]:
-        """Workers' verdicts."""
+    def _verdicts(self) -> OrderedDict[Pair, Verdict]:
+        """Cached verdicts of workers, oldest first."""
         return OrderedDict()
 
     def compare(self, row: Row, answer: Answer) -> Score:
@@ -59,7 +59,7 @@ class MathReward(BoxedReward):
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         workers = workers or self.workers
-        # Workers also compare structures if there are several of them and the batch is worth their start.
+        # With several workers, large batches are also compared by structure in the workers.
         structure = workers == 1 or len(rows) < _LARGE_BATCH
         answers = [self.extracted(row, text) for row, text in zip(rows, completions, strict=True)]
         pairs = [
@@ -96,8 +96,8 @@ class MathReward(BoxedReward):
         return "" if usable else f"the row's answer is {answer!r:.80}, not a number or a text that is not blank"
 
     def _cheap(self, gold: str, answer: str, structure: bool = True) -> Verdict | None:
-        """The verdict of everything but algebra."""
-        from rewards.math.equivalence import equal  # here, for what reading parameters need not pay for
+        """The verdict of all stages before the workers, None if undecided."""
+        from rewards.math.equivalence import equal  # imported late: reading parameters does not need it
         from rewards.math.latex import MAX_CHARS, screen
         from rewards.math.scalars import fast
 
@@ -105,8 +105,8 @@ class MathReward(BoxedReward):
             return float(same), "scored", {"by": "exact"}
         if not answer:
             return 0.0, "bad_format", {"problem": "the box is empty"}
-        if known := self._known.get((gold, answer)):
-            return known
+        if cached := self._verdicts.get((gold, answer)):
+            return cached
         if len(gold) > MAX_CHARS:
             return 0.0, "error", {"problem": f"the row's answer is longer than {MAX_CHARS} characters"}
         if problem := screen(answer):
@@ -115,7 +115,7 @@ class MathReward(BoxedReward):
         return None if same is None else (float(same), "scored", {"by": "structure"})
 
     def _decide(self, pairs: Sequence[Pair], workers: int) -> list[Verdict]:
-        """Verdicts of workers on pairs, sorted so that most golds are parsed by one worker only."""
+        """Verdicts of workers on pairs. Pass sorted pairs, so that most golds are parsed by one worker only."""
         if not pairs:
             return []
         size = max(1, min(_FRAME, len(pairs) // (8 * workers)))
@@ -128,23 +128,24 @@ class MathReward(BoxedReward):
         except WorkerError as problem:  # none can be started
             verdicts += [_verdict(problem)] * (len(pairs) - len(verdicts))
         with _lock:
-            self._known.update(
+            self._verdicts.update(
                 (pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True) if verdict[1] != "error"
             )
-            while len(self._known) > self.cache:
-                self._known.popitem(last=False)
+            while len(self._verdicts) > self.cache:
+                self._verdicts.popitem(last=False)
         return verdicts
 
 
 @lru_cache(maxsize=4096)
 def _is_blank(gold: str) -> bool:
-    r"""Whether a reference is nan or nothing but blanks and marks: `\text{ }`, `$nan$`, `{}`, `.`, `-`."""
+    r"""Whether a reference is nan or consists only of blanks and marks: `\text{ }`, `$nan$`, `{}`, `.`, `-`."""
     from rewards.math.latex import clean
 
     return not re.search("[0-9]", gold) and _MARKS.sub("", clean(gold)).casefold() in ("", "nan")
 
 
 def _verdict(reply: Reply) -> Verdict:
+    """The verdict of a worker's reply or of the failure in its place."""
     if isinstance(reply, (DeadlineError, WorkerError)):
         outcome: Outcome = "timeout" if isinstance(reply, DeadlineError) else "error"
         return 0.0, outcome, {"by": "algebra", "problem": str(reply)}
@@ -152,6 +153,7 @@ def _verdict(reply: Reply) -> Verdict:
 
 
 def _scored(verdict: Verdict, answer: Answer) -> Score:
+    """The score of a verdict, with the answer in its details."""
     value, outcome, details = verdict
     text, source = answer
     return Score(value, outcome, {"answer": text[:SHOWN], **details, **({} if source == "box" else {"found": source})})

@@ -1,12 +1,12 @@
-r"""The algebra behind the math reward, run only in the pool's worker processes.
+r"""Algebra of the math reward, run only in the pool's worker processes.
 
 LaTeX is parsed by latex2sympy's ANTLR grammar and compared by math-verify's `verify`, both without their
-SIGALRM timeouts: the pool's parent keeps the deadline. What is trusted: that this grammar builds sympy
+SIGALRM timeouts: the pool's parent enforces the deadline. Trust assumption: the grammar builds sympy
 objects from tokens and never evaluates text. sympy's `parse_expr` and `sympify`, which do evaluate text, are
 never called on an answer; math-verify's own extraction, which calls `parse_expr`, is not used.
 
 The grammar reads much notation as a product of letters: f(x+1), A^T, f', \angle ABC, n!!. Such notation is replaced by
-symbols before it is parsed (`_NOTATION`), and these by functions of what stood inside after it.
+symbols before parsing, and the symbols by sympy objects after it (`_NOTATION`).
 """
 
 import logging
@@ -33,14 +33,14 @@ from rewards.math.latex import COMMAND, GREEK, MAX_EXPONENT, MAX_FACTORIAL, NOTA
 
 logging.disable(logging.WARNING)  # both libraries warn, once per process, that their timeouts are off
 
-_sympy: Any = sympy  # most of it has no types
+_sympy: Any = sympy  # mostly untyped
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _POINTS = (1.44, -2.31, 0.037, -19.6, 1234.5, -0.51, 7.75)  # where expressions with variables are compared
 _STEPS = (sympy.Abs, sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.sign, sympy.Mod, sympy.Piecewise)
-_OPEN = (ExprWithLimits, sympy.Limit, sympy.Derivative)  # may take long to do
-_WHOLE = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)  # of whole numbers
+_UNEVALUATED = (ExprWithLimits, sympy.Limit, sympy.Derivative)  # evaluation may take long
+_OF_INTEGERS = (sympy.Sum, sympy.Product, sympy.factorial, sympy.binomial)
 
-_INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with what they hold, up to two deeper
+_INSIDE = r" ?\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # round brackets with content nested up to two levels
 _OPERAND = r"([0-9]+|[A-Za-z]|\([^()]*\))"
 _FREE = r"(?<![A-Za-z\\])"
 _GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
@@ -53,35 +53,37 @@ _FACTOR = re.compile(
     r"((?<![_^0-9.])[0-9.]+|\)|\\pi|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])"
     rf"|(/ ?[0-9.]+) ?(?=[A-Za-z]|\\(?:pi|sqrt|frac|sin|cos|tan|ln|log|{'|'.join(GREEK)})(?![A-Za-z]))"
 )
-# The grammar would read on behind such an argument: `\ln 2/\ln 3` as \ln(2/\ln 3), `\sin{x}/x` as \sin(x/x).
+# Functions with an argument that the grammar would extend: `\ln 2/\ln 3` as \ln(2/\ln 3), `\sin{x}/x` as \sin(x/x).
 _ARGUMENT = re.compile(
     r"(\\(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|log(?:_(?:\{[^{}]*\}|\w))?)(?:\^(?:\{[^{}]*\}|\w))?) ?"
     r"(?:\{((?:[^{}]|\{[^{}]*\})*)\}(?! ?\^)|([0-9.]+|[A-Za-z]|\\[a-z]+)(?= ?/ ?\(?[0-9.]*\\(?:ln|log|sin|cos|tan)))"
 )
-_TWO_NUMBERS = re.compile("(?<![_^0-9.])[0-9.]+ [0-9]")  # which the grammar would add
+_TWO_NUMBERS = re.compile("(?<![_^0-9.])[0-9.]+ [0-9]")  # the grammar would add them
 _CROSS = re.compile(r"([A-Za-z]) ?\\times ?([A-Za-z])")
 _BEFORE_PRIMED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+(?=[A-Za-z]')")
 _FACTORIAL_POWER = re.compile(rf"({_OPERAND}!)\^")
-_BASE = "base "  # of a power that is too large: the start of its symbol's name
-_COMMANDS = frozenset(f"\\{name}" for name in [*GREEK, *NOTATION["commands"].split()])  # others have no meaning
+_BASE = "base "  # prefix of the symbol that replaces the base of a power that is too large
+_COMMANDS = frozenset(f"\\{name}" for name in [*GREEK, *NOTATION["commands"].split()])  # others are rejected
 
 
 def _symbol(*parts: str) -> Any:
+    """The symbol named by the parts."""
     return _sympy.Symbol(squeeze(" ".join(parts)))
 
 
 def _vector(start: str, end: str) -> Any:
-    """The vector between two points: AB is -BA."""
+    """The vector between two points, so that AB = -BA."""
     return _symbol("vector", start, end) if start < end else -_symbol("vector", end, start)
 
 
 def _applied(name: str, arguments: str) -> sympy.Basic | None:
+    """An undefined function of the parsed arguments, None if one cannot be parsed."""
     values = [parsed(part) for part in arguments.split(",")]
     return None if None in values else sympy.Function(name)(*map(sympy.expand, values))
 
 
-def _grown(function: Any, *texts: str) -> Any:
-    """A function that grows as a factorial does, a symbol where it is too large to compute."""
+def _factorial_like(function: Any, *texts: str) -> Any:
+    """A factorial-like function of the parsed texts, a symbol if it is too large, None if a text cannot be parsed."""
     values = [parsed(text) for text in texts]
     if all(isinstance(value, sympy.Rational) and abs(value) > MAX_FACTORIAL for value in values):
         return _symbol(str(function), *map(str, values))
@@ -90,7 +92,7 @@ def _grown(function: Any, *texts: str) -> Any:
 
 @lru_cache(maxsize=512)
 def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
-    """The sympy object of a cleaned LaTeX text, decimals as exact rationals; None if it has no meaning."""
+    """The sympy object of a cleaned LaTeX text, decimals as exact rationals; None if the text cannot be parsed."""
     objects: dict[str, Any] = {}
 
     def hide(value: Any) -> str:
@@ -108,7 +110,7 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
     if not _COMMANDS.issuperset(COMMAND.findall(text)):
         return None
     expression: Any = exact(_by_grammar(_FACTOR.sub(r"\1\2\\cdot ", text), is_real=not should_treat_as_complex(text)))
-    if isinstance(expression, sympy.Expr) and not expression.has(*_OPEN):
+    if isinstance(expression, sympy.Expr) and not expression.has(*_UNEVALUATED):
         try:
             expression = cast(Any, expression).doit()  # the grammar leaves 2^{100} as a power
         except NonSquareMatrixError:
@@ -121,7 +123,7 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
     return cast("sympy.Basic", expression.xreplace(dict(map(_settled, expression.atoms(sympy.Symbol, sympy.Pow)))))
 
 
-# Notation that is no product of its letters, and the object that it stands for.
+# Notation that is not a product of its letters: a pattern, and a function from its match to the sympy object.
 _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = tuple(
     (re.compile(pattern), build)
     for pattern, build in (
@@ -135,20 +137,20 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
         (r"\\(Re|Im|det|dim|arg|deg|ker|nabla|partial|operatorname\{\w+\})(?![A-Za-z])(?:" + _INSIDE + "| ?([A-Za-z]))",
          lambda m: _applied(m[1], m[2] or m[3])),
         (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: parsed(rf"\{m[1]}({m[2]})")),
-        (rf"\\binom{_GROUP}{_GROUP}", lambda m: _grown(sympy.binomial, m[1], m[2])),
-        (r"\\Gamma" + _INSIDE, lambda m: _grown(sympy.gamma, m[1])),
+        (rf"\\binom{_GROUP}{_GROUP}", lambda m: _factorial_like(sympy.binomial, m[1], m[2])),
+        (r"\\Gamma" + _INSIDE, lambda m: _factorial_like(sympy.gamma, m[1])),
         (rf"(?:{_FREE}C_{_SMALL}\^|(?:\{{\}} ?|(?<![\w)}}\]]))[_^]{_SMALL} ?C_){_SMALL}",
          lambda m: _sympy.binomial(*map(int, filter(None, m.groups())))),
-        (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's is 1 for letters
+        (r"\\(gcd) ?\(([^()]*[A-Za-z][^()]*)\)", lambda m: _applied(m[1], m[2])),  # sympy's gcd of symbols is 1
         (r"\\frac\{(?:d|\\partial) ?(\w)\}\{(?:d|\\partial) ?(\w)\}", lambda m: _symbol("derivative", *m.groups())),
         (_FREE + r"([A-Za-z](?:_(?:\{\w+\}|\w))?'+)", lambda m: _symbol(m[1])),
         (r"\\(?:measured)?angle ?([A-Z]+)", lambda m: _symbol("angle", min(m[1], m[1][::-1]))),
         (r"\\triangle ?([A-Z]+)", lambda m: _symbol("triangle", *sorted(m[1]))),
         (r"\\overrightarrow\{([A-Z])([A-Z])\}", lambda m: _vector(m[1], m[2])),
-        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: parsed(f"{m[1]} {m[2]}")),  # also written AB
+        (r"\\overline\{([A-Z])([A-Z])\}", lambda m: parsed(f"{m[1]} {m[2]}")),  # equal to plain AB
         (r"(?<![0-9.])\\(dot|ddot|hat|tilde|widehat|overline)\{([^{}]*)\}", lambda m: _symbol(m[1], m[2])),
         (_FREE + r"([A-DF-Za-df-z]|\([^()]*\))\^(T|\{T\}|\{\*\}|\{?\\dagger\}?)", lambda m: _symbol(m[1], m[2])),
-        (_OPERAND + "!!(?!!)", lambda m: _grown(sympy.factorial2, m[1])),
+        (_OPERAND + "!!(?!!)", lambda m: _factorial_like(sympy.factorial2, m[1])),
         (r"([A-Za-z]) ?\\(otimes|circ) ?([A-Za-z])", lambda m: _symbol(*m.groups())),
         (r"([A-Za-z]) ?\\odot ?([A-Za-z])", lambda m: _symbol("odot", *sorted(m.groups()))),
         (r"\\ldots", lambda m: _symbol(m[0])),
@@ -157,7 +159,7 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
 
 
 def _absorbed(product: Any) -> Any:
-    """2 * 2^{999999} as 2^{1000000}."""
+    """A product with its coefficient merged into large powers: 2 * 2^{999999} as 2^{1000000}."""
     factor, rest = product.as_coeff_Mul()
     for base in (s for s in rest.free_symbols if s.name.startswith(_BASE) and s.name != f"{_BASE}e"):
         number = int(base.name.removeprefix(_BASE))
@@ -167,7 +169,7 @@ def _absorbed(product: Any) -> Any:
 
 
 def _settled(part: Any) -> tuple[Any, Any]:
-    """A part, and what it stands for: of a power of a `_BASE`, its value, or a symbol if it is still too large."""
+    """(part, replacement). A power of a `_BASE` symbol becomes its value, or a symbol if it is still too large."""
     base, exponent = part.as_base_exp()
     if not base.is_Symbol or not base.name.startswith(_BASE):
         return part, part
@@ -178,7 +180,7 @@ def _settled(part: Any) -> tuple[Any, Any]:
 
 
 def _huge(m: re.Match[str]) -> Any:
-    """A power or factorial that is too large to compute, as a symbol or a symbol's power; None for another."""
+    """A symbol, or a power of one, for a power or factorial that is too large to compute; None for smaller ones."""
     exponent = m[2] or m[3]
     if not exponent:
         return _symbol(m[0]) if too_large(m[0]) else None
@@ -190,24 +192,27 @@ def _huge(m: re.Match[str]) -> Any:
         if m[1] == "e" or (isinstance(value, sympy.Integer) and m[1].isdecimal() and abs(value) < 10**100):
             return _sympy.Symbol(f"{_BASE}{root}", positive=True) ** (times * value)  # 10^{1000000}/10^{999999} is 10
         return _symbol(str(root), str(times * value))
-    of_symbol = isinstance(value, sympy.Symbol) and not _UNKNOWN.search(exponent)  # which is itself too large
+    of_symbol = isinstance(value, sympy.Symbol) and not _UNKNOWN.search(exponent)  # an exponent that is too large
     return _symbol(m[0]) if of_symbol or too_large(m[0]) else None
 
 
 def _by_grammar(text: str, is_real: bool) -> Any:
-    """What latex2sympy makes of a text, None where it refuses. No code of ours runs under this `except`."""
+    """latex2sympy's result for a text, None if it fails. Only library code runs under this `except`."""
     try:
         return latex2sympy(
             text, is_real=is_real, convert_degrees=False, normalization_config=None, conversion_config=_CONVERSION
         )
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 - the grammar raises bare Exception, sympy whatever it met on the way
+    except Exception:  # noqa: BLE001 - the grammar raises bare Exception, sympy various types
         return None
 
 
 def exact(parsed_object: Any) -> sympy.Basic | sympy.MatrixBase | None:
-    """Decimals as the rationals that were written, so that no rounded value equals an irrational; i as the unit."""
+    """Replaces decimals by exact rationals (a rounded value must not equal an irrational) and i by the imaginary unit.
+
+    None if the object is not from sympy or becomes invalid.
+    """
     if not isinstance(parsed_object, (sympy.Basic, sympy.MatrixBase)):
         return None
     changes: dict[Any, Any] = {number: sympy.Rational(str(number)) for number in parsed_object.atoms(sympy.Float)}
@@ -216,23 +221,23 @@ def exact(parsed_object: Any) -> sympy.Basic | sympy.MatrixBase | None:
     try:
         return value.xreplace(changes) if changes else value  # type: ignore[no-any-return]
     except (TypeError, ValueError, ArithmeticError):
-        return None  # built again, it is nothing: i < 2, a sum from 1 to i
+        return None  # invalid with the imaginary unit: i < 2, a sum from 1 to i
 
 
 _NO_VALUE = (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError)
 
 
 def _without_rounding(value: Any, digits: int) -> Any:
-    """A number without an imaginary part that is only an error of rounding; evalf's `chop` drops tiny factors, too."""
+    """A number without an imaginary part that is a rounding error. evalf's `chop` would also drop tiny factors."""
     real, imaginary = value.as_real_imag()
     size = abs(real) + _sympy.Float(10) ** (-digits // 10)
     return real if abs(imaginary) <= size * _sympy.Float(10) ** (-digits * 8 // 10) else value
 
 
 def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
-    """Whether two constants agree in four fifths of so many digits, relatively; None where they have no value.
+    """Whether two constants agree to four fifths of `digits`, by relative error; None if one cannot be evaluated.
 
-    real: only real values count, and a real one is never equal to another.
+    real: two values that are not real give None; a real and a complex value are not equal.
     """
     try:
         difference = a - b
@@ -251,7 +256,7 @@ def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
 
 
 def _odd_roots(value: Any) -> Any:
-    """Of a constant without complex parts, the real odd roots in place of the principal ones: \\sqrt[3]{-8} = -2."""
+    """Replaces principal odd roots by real ones in a constant without I: \\sqrt[3]{-8} = -2."""
     if value.has(sympy.I):
         return value
     return value.replace(
@@ -263,15 +268,15 @@ def _odd_roots(value: Any) -> Any:
 
 
 def _without_infinite_products(value: Any) -> Any:
-    """Infinite products of quotients of polynomials as numbers. Raises NotImplementedError for others: sympy may take
-    minutes for one.
+    """Replaces infinite products of rational functions by numbers. Raises NotImplementedError for other products, for
+    which sympy may take minutes.
     """
     products = [product for product in value.atoms(sympy.Product) if product.limits[0][2] == _sympy.oo]
     return value.xreplace({product: _infinite_product(product) for product in products}) if products else value
 
 
 def _infinite_product(product: Any) -> Any:
-    """To 40 digits, by gamma functions of zeros and poles."""
+    """An infinite product of a rational function to 40 digits, by gamma functions of its zeros and poles."""
     name, low, _ = product.limits[0]
     quotient = _sympy.fraction(_sympy.together(product.function))
     if len(product.limits) > 1 or not all(side.is_polynomial(name) for side in quotient):
@@ -285,8 +290,10 @@ def _infinite_product(product: Any) -> Any:
     return _sympy.N(_sympy.prod(factors), 40)
 
 
-def _same_open(a: Any, b: Any) -> bool | None:
-    """Whether two constants with sums or integrals are equal: by name or by 30 digits; None if only more can tell."""
+def _same_unevaluated(a: Any, b: Any) -> bool | None:
+    """Whether two constants with sums or integrals are equal: True if only bound variables differ or sympy proves it,
+    False if 30 digits differ or one diverges, else None.
+    """
     try:
         if a.as_dummy() == b.as_dummy():
             return True
@@ -300,17 +307,17 @@ def _same_open(a: Any, b: Any) -> bool | None:
 
 
 def same_values(a: Any, b: Any) -> bool | None:
-    """Whether two expressions have the same values: constants to many digits, others at points; None if unknown."""
+    """Whether two expressions are equal: constants by many digits, others at sample points; None if undecided."""
     applied = sorted(a.atoms(AppliedUndef) | b.atoms(AppliedUndef), key=str)
-    stand_ins = {application: _sympy.Symbol(f"applied {i}") for i, application in enumerate(applied)}
-    a, b = a.xreplace(stand_ins), b.xreplace(stand_ins)
+    symbols = {application: _sympy.Symbol(f"applied {i}") for i, application in enumerate(applied)}
+    a, b = a.xreplace(symbols), b.xreplace(symbols)
     names = sorted(a.free_symbols | b.free_symbols, key=str)
     if not names:
-        same = _same_open(a, b) if a.has(*_OPEN) or b.has(*_OPEN) else None
+        same = _same_unevaluated(a, b) if a.has(*_UNEVALUATED) or b.has(*_UNEVALUATED) else None
         return _same_value(_odd_roots(a), _odd_roots(b), real=False, digits=1000) if same is None else same
-    agreed, integral = 0, a.has(*_WHOLE) or b.has(*_WHOLE)
+    agreed, integral = 0, a.has(*_OF_INTEGERS) or b.has(*_OF_INTEGERS)
     for k, start in enumerate(_POINTS):
-        # The values of several names are in no simple relation: at equal distances a - b were b - c.
+        # Values without simple relations: with equally spaced values, a - b would equal b - c.
         wholes = random.Random(k).sample(range(2, 13 + len(names)), len(names))  # noqa: S311 - no secret
         point = {
             name: sympy.Integer(whole) if integral else sympy.Rational(int(start * 1000) + 149 * whole * bool(i), 991)
@@ -331,15 +338,15 @@ def same_values(a: Any, b: Any) -> bool | None:
 
 
 def _has_steps(value: Any) -> bool:
-    """Whether points are no proof. \\sqrt[3]{x^2}, which sympy writes with Abs(x), has none."""
+    """Whether equality at sample points proves nothing. sympy's Abs in \\sqrt[3]{x^2} does not count as a step."""
     for part in value.atoms(sympy.Pow):
         if isinstance(part.base, sympy.Abs) and part.exp.is_Rational and part.exp.p % 2 == 0:
             value = value.xreplace({part: part.base.args[0]})
-    return bool(value.has(*_STEPS, *_OPEN))
+    return bool(value.has(*_STEPS, *_UNEVALUATED))
 
 
 def _near_factorials(*sides: Any) -> list[Any]:
-    """Of factorials that are too large to compute, each as a multiple of the one before: 100000!/99999! is 100000."""
+    """Rewrites symbols of large factorials as multiples of the next smaller one: 100000!/99999! becomes 100000."""
     names = {symbol.name for side in sides for symbol in side.free_symbols}
     changes: dict[Any, Any] = {}
     for low, high in pairwise(sorted(int(name[:-1]) for name in names if re.fullmatch("[0-9]+!", name))):
@@ -350,27 +357,27 @@ def _near_factorials(*sides: Any) -> list[Any]:
 
 
 def algebraically_equal(gold: str, answer: str) -> bool:
-    """Whether two cleaned texts are equal; `answer` may start with NEAR, and then whether it is near the gold."""
-    if _CROSS.search(gold) and _CROSS.search(answer):  # products of vectors: in another order they are others
+    """Whether two cleaned texts are equal. An answer that starts with NEAR must only be within 10 % of the gold."""
+    if _CROSS.search(gold) and _CROSS.search(answer):  # products of vectors do not commute
         gold, answer = (_CROSS.sub(r"\1 \\otimes \2", text) for text in (gold, answer))
-    reference, given = parsed(gold), parsed(answer.removeprefix(NEAR))
-    if reference is None or given is None:
+    reference, value = parsed(gold), parsed(answer.removeprefix(NEAR))
+    if reference is None or value is None:
         return False
-    reference, given = _near_factorials(reference, given)
-    if isinstance(reference, sympy.Expr) and isinstance(given, sympy.Expr):
+    reference, value = _near_factorials(reference, value)
+    if isinstance(reference, sympy.Expr) and isinstance(value, sympy.Expr):
         if answer.startswith(NEAR):
-            gap, size = (abs(_sympy.N(value)) for value in (reference - given, reference))
+            gap, size = (abs(_sympy.N(number)) for number in (reference - value, reference))
             return bool(gap.is_number and size.is_number and gap <= size / 10)
-        same = same_values(reference, given)
+        same = same_values(reference, value)
         if same is not None:
             return same
-    return bool(verify(reference, given, timeout_seconds=None, allow_set_relation_comp=True, numeric_precision=30))
+    return bool(verify(reference, value, timeout_seconds=None, allow_set_relation_comp=True, numeric_precision=30))
 
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:
-    """{"gold", "answer"} to {"equal", "by"}; {"limit": …} when memory or stack run out.
+    """Reply {"equal", "by"} to a request {"gold", "answer"}; {"limit": …} if memory or stack run out.
 
-    Any other exception is a defect of ours: forkserver.py reports it, and the score is an "error".
+    Any other exception is a bug: forkserver.py reports it, and the score is an "error".
     """
     try:
         verdict, by = equal(request["gold"], request["answer"]), "structure"
@@ -382,7 +389,7 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Before the first fork: touch what every comparison needs (the grammar's tables, sympy's simplifier)."""
-    sys.set_int_max_str_digits(0)  # 3000! has more than the 4,300 digits that Python writes by default
+    """Run two comparisons before the first fork, to load the grammar's tables and sympy's simplifier."""
+    sys.set_int_max_str_digits(0)  # 3000! has more digits than Python's default limit of 4,300
     for gold, answer in ((r"\frac{x}{2} + \sqrt{3}", r"\sqrt{3} + 0.5x"), ("x^2 - 1 = 0", "x^2 = 1")):
         algebraically_equal(gold, answer)
