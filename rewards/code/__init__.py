@@ -1,1 +1,1 @@
-"""Programs in completions and the tests of rows: found, read, run against each other, compared."""
+"""Grades the program in a completion: extract it, read the row's tests, run it in the sandbox, compare the outputs."""

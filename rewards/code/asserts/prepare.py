@@ -1,7 +1,10 @@
-"""Rewrites test code, as a tree and without running it, into what rewards/sandbox/inside/judge.py runs.
+"""Rewrites the syntax tree of test code, without running it, into the form that rewards/sandbox/inside/judge.py runs.
 
-An `assert` that fails is recorded and the next statement runs; inside `try` and `pytest.raises` it raises, as the
-tests may expect that. Every statement of the top level is left at the first exception, and the next one runs.
+Runs in the caller's process. The source is trusted to be test code, but may be malformed or very large.
+
+In the rewritten code a failed `assert` is recorded and the next statement runs; inside `try` and `pytest.raises` it
+raises, because the tests may expect the exception. An exception ends the top-level statement that raised it, and the
+next one runs.
 """
 
 from __future__ import annotations
@@ -27,12 +30,12 @@ _PATCHING = ("patch", "object", "dict", "setattr", "delattr", "setitem", "delite
 _CHANGED_BY_MENTION = {"sys.argv", "os.environ", "random.seed", "numpy.random.seed", "sys.setrecursionlimit"}
 _STREAMS = ("sys.stdout", "sys.stderr")
 _WARNING = ("warnings.warn",)
-_CHANGED_BY = {  # what stands for a change of an attribute, wherever the tests have it
+_CHANGED_BY = {  # a name -> the attributes that are replaced for the program if the name occurs in the tests
     "redirect_stdout": _STREAMS[:1], "redirect_stderr": _STREAMS[1:], "capsys": _STREAMS, "capfd": _STREAMS,
     "setenv": ("os.environ",), "delenv": ("os.environ",), "warns": _WARNING, "assertWarns": _WARNING,
     "assertWarnsRegex": _WARNING, "catch_warnings": _WARNING, "deprecated_call": _WARNING,
 }  # fmt: skip
-_WORDS = ("id", "attr", "arg", "module", "name")
+_NAME_FIELDS = ("id", "attr", "arg", "module", "name")  # of syntax tree nodes
 _OUT_OF_REACH = {"assertLogs": "log messages", "assertNoLogs": "log messages", "tempfile": "files"}
 _IN_PLACE = (ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.Pass, ast.Break, ast.Continue)
 
@@ -41,9 +44,9 @@ _IN_PLACE = (ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.Pass, ast
 class Prepared:
     """Test code as the judge runs it.
 
-    declarations: what runs before, also before the program. names: free ones. modules: by which of these names.
-    asserts: how many assert statements; raises: whether a test can fail by other statements. replaced: attributes of
-    modules that the tests may replace, or call, for the program.
+    declarations: source that is executed before the tests, and before the program. names: free names. modules: pairs
+    (free name, module to import). asserts: number of assert statements. raises: whether tests can fail by statements
+    other than assert. replaced: attributes of modules that the tests may replace, or call, for the program.
     """
 
     source: str
@@ -57,7 +60,7 @@ class Prepared:
 
 @lru_cache(maxsize=256)
 def prepare(source: str, function: str = "", declarations: str = "") -> Prepared:
-    """Test code made ready. Raises RewardError for text that is no test code."""
+    """Test code, rewritten for the judge. Raises RewardError if `source` is not test code."""
     if len(source) > MOST_CHARS:
         raise _bad(f"the source has {len(source)} characters, at most {MOST_CHARS} are read")
     if function and not function.isidentifier():
@@ -92,13 +95,13 @@ def _bad(problem: str) -> RewardError:
 
 
 def _star_imports(tree: ast.Module) -> str:
-    """Star imports of modules, as text: what they define must be known before names are looked up."""
+    """Star imports of modules, as text for the declarations: the names they define are not names of the program."""
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module not in PROGRAM_MODULES]
     return "".join(f"\n{ast.unparse(node)}\n" for node in imports if node.names[0].name == "*")
 
 
 def _without_program_imports(node: ast.stmt) -> list[ast.stmt]:
-    """`from solution import f as g` becomes `g = f`, where f is a free name."""
+    """The statements to run instead of `node`: for `from solution import f as g`, `g = f` with f as a free name."""
     if not isinstance(node, ast.ImportFrom) or node.module not in (*PROGRAM_MODULES, "__future__"):
         return [node]
     renamed = [alias for alias in node.names if alias.asname not in (None, alias.name)]
@@ -106,7 +109,7 @@ def _without_program_imports(node: ast.stmt) -> list[ast.stmt]:
 
 
 def _call_tests(tree: ast.Module, function: str) -> None:
-    """Calls what a harness calls: HumanEval's `def check(candidate)`, and what pytest and unittest collect."""
+    """Append to `tree` the calls that a harness makes: HumanEval's `check`, and the tests of pytest and unittest."""
     imported = [node.names for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "unittest"]
     main = {"unittest.main", *(alias.name for names in imported for alias in names if alias.name == "main")}
     tree.body = [node for node in tree.body if not _calls(node, main)]
@@ -133,13 +136,13 @@ def _call_tests(tree: ast.Module, function: str) -> None:
 
 
 def _calls(node: ast.stmt, names: set[str]) -> bool:
-    """Whether a statement calls one of these functions, perhaps behind `if __name__ == "__main__"`."""
+    """Whether a statement calls one of these functions, directly or inside `if __name__ == "__main__"`."""
     calls = [ast.unparse(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)]
     return isinstance(node, (ast.If, ast.Expr)) and not names.isdisjoint(calls)
 
 
 def _free_names(tree: ast.Module, function: str) -> set[str]:
-    """Global names that the code uses and nowhere binds, builtins other than `function` aside."""
+    """Global names that the code uses and does not bind, without builtins other than `function`."""
     top = symtable.symtable(ast.unparse(tree), "tests.py", "exec")
     used, bound = set(), set(dir(builtins)) - {function} | {"__name__", "__file__", "__posttrain__"}
     for table in _tables(top):
@@ -153,13 +156,14 @@ def _free_names(tree: ast.Module, function: str) -> set[str]:
 
 
 def _tables(top: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    """`top` and all tables nested in it."""
     yield top
     for child in top.get_children():
         yield from _tables(child)
 
 
 def _own_builtin(tree: ast.Module) -> set[str]:
-    """The builtin that every assert calls first, where no name is free: MBPP has a task whose function is `sum`."""
+    """The builtin that every assert calls, used if no name is free: MBPP has a task whose function is `sum`."""
     calls = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
@@ -169,30 +173,33 @@ def _own_builtin(tree: ast.Module) -> set[str]:
 
 
 def _results(tree: ast.Module, free: set[str]) -> set[str]:
-    """Names that may hold what the program gave, or something made of it: the free ones, parameters, and all that is
-    set by what mentions such a name.
+    """Names whose values may depend on the program: free names, parameters, and names assigned from expressions that
+    mention such a name.
     """
     results = free | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    sets: list[tuple[set[str], set[str]]] = []  # names, and those that what sets them mentions
+    assignments: list[tuple[set[str], set[str]]] = []  # (names that are set, names that their value mentions)
     for node in ast.walk(tree):
         source = next((getattr(node, part) for part in ("value", "iter", "context_expr") if hasattr(node, part)), None)
         if isinstance(node, _DEFINITIONS):
-            sets.append(({node.name}, _mentioned(node)))
+            assignments.append(({node.name}, _mentioned(node)))
         elif isinstance(node, ast.Assign):
-            sets.append((set().union(*map(_mentioned, node.targets)), _mentioned(node.value)))
+            assignments.append((set().union(*map(_mentioned, node.targets)), _mentioned(node.value)))
         elif source is not None and (target := getattr(node, "target", getattr(node, "optional_vars", None))):
-            sets.append((_mentioned(target), _mentioned(source)))
-    while new := set().union(*(names for names, by in sets if not by.isdisjoint(results))) - results:
+            assignments.append((_mentioned(target), _mentioned(source)))
+    while new := set().union(*(names for names, by in assignments if not by.isdisjoint(results))) - results:
         results |= new
     return results
 
 
 def _mentioned(node: ast.AST) -> set[str]:
+    """All variable names in a node."""
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def _modules(tree: ast.Module, free: set[str]) -> dict[str, str]:
-    """The free names that only stand before a dot and are names of the standard library's modules, or of numpy."""
+    """Free names that are used only before a dot and name a module of the standard library, numpy or pytest, with that
+    module.
+    """
     owners = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     alone = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in owners}
     known = {name: name for name in sys.stdlib_module_names} | _SHORT_NAMES
@@ -200,19 +207,19 @@ def _modules(tree: ast.Module, free: set[str]) -> dict[str, str]:
 
 
 def _program_modules(tree: ast.Module) -> set[str]:
-    """What the tests call the program as a module: `import solution as s`."""
+    """Names under which the tests import the program as a module: s for `import solution as s`."""
     aliases = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     return {alias.asname or alias.name for alias in aliases if alias.name in PROGRAM_MODULES}
 
 
 def _words(tree: ast.Module) -> set[str]:
     """Names, attributes, parameters and imports of the code."""
-    return {str(getattr(node, part)) for node in ast.walk(tree) for part in _WORDS if hasattr(node, part)}
+    return {str(getattr(node, field)) for node in ast.walk(tree) for field in _NAME_FIELDS if hasattr(node, field)}
 
 
 def _replaced(tree: ast.Module) -> set[str]:
-    """Attributes of modules, by their full names, that the tests may change: those that they assign, that `patch` or
-    `setattr` names, and that a fixture or a context manager changes.
+    """Full names of the modules' attributes that the tests may change: by assignment, by `patch` or `setattr`, or by a
+    fixture or context manager.
     """
     modules: dict[str, str] = {}
     names: set[str] = set()
@@ -242,13 +249,14 @@ def _replaced(tree: ast.Module) -> set[str]:
 
 
 def _statement(node: ast.stmt, rewrite: _Rewrite) -> ast.stmt:
+    """A top-level statement, rewritten, in `with __posttrain__.statement(…)`; calls of `collect` are not changed."""
     if ast.unparse(node).startswith("__posttrain__.collect("):
         rewrite.raises = True
         return node
     before, rewrite.raises = rewrite.raises, False
     new = rewrite.block([node])
     if rewrite.calls and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        rewrite.raises |= isinstance(node.value.func, ast.Attribute)  # not `f(1)`, which nothing judges
+        rewrite.raises |= isinstance(node.value.func, ast.Attribute)  # not `f(1)`, which checks nothing
     own, rewrite.raises = rewrite.raises and not isinstance(node, _DEFINITIONS), before or rewrite.raises
     return ast.With([ast.withitem(_call("statement", ast.Constant(own)).value)], new)
 
@@ -258,6 +266,7 @@ def _name(text: str) -> ast.Name:
 
 
 def _call(method: str, *args: ast.expr) -> ast.Expr:
+    """A call of a method of judge.py's `Verdicts`, which the rewritten code reaches as `__posttrain__`."""
     return ast.Expr(ast.Call(ast.Attribute(_name("__posttrain__"), method, ast.Load()), list(args), []))
 
 
@@ -265,7 +274,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 class _Inspected(ast.NodeTransformer):
-    """Asks for the class and the attributes of an object where it is: `type(x)`, `x.__class__`, `vars(x)`."""
+    """Rewrites `type(x)`, `vars(x)`, `x.__class__` and `x.__dict__` to calls of judge.py: x may be a proxy."""
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -279,25 +288,26 @@ class _Inspected(ast.NodeTransformer):
 
 
 class _Rewrite(ast.NodeTransformer):
-    """Numbers the asserts, and marks where a statement begins. raises: there are `raise`, `pytest.raises` or both.
+    """Numbers the asserts, and inserts calls between statements. raises: whether the code visited so far has `raise`,
+    `pytest.raises` or an assert inside `try`.
 
-    calls: a call by itself is a test (`numpy.testing.assert_equal(f(1), 2)`), in code that asserts and raises nothing.
-    results: names that may hold what the program gave.
+    calls: whether a call statement is a test (`numpy.testing.assert_equal(f(1), 2)`): in code without `assert` and
+    `raise`. results: names whose values may depend on the program.
     """
 
     def __init__(self, calls: bool, results: set[str]) -> None:
         self.asserts, self.raises, self._guarded, self.calls, self._results = 0, False, False, calls, results
 
     def block(self, body: Iterable[ast.stmt]) -> list[ast.stmt]:
-        """Statements, and before each a call that shows what the one before it changed."""
+        """Rewritten statements, with `settle` before each, which applies earlier calls' changes to their arguments."""
         new: list[ast.stmt] = []
         for node in body:
-            text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-            if not isinstance(node, _IN_PLACE) and not text:
-                of_no_result = isinstance(node, ast.Assert) and self._results.isdisjoint(_mentioned(node))
-                new.append(_call("settle", ast.Constant(of_no_result)))
-            made = self.visit(node)
-            new += made if isinstance(made, list) else [made]
+            docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if not isinstance(node, _IN_PLACE) and not docstring:
+                without_result = isinstance(node, ast.Assert) and self._results.isdisjoint(_mentioned(node))
+                new.append(_call("settle", ast.Constant(without_result)))
+            rewritten = self.visit(node)
+            new += rewritten if isinstance(rewritten, list) else [rewritten]
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 new.append(_call("settle", ast.Constant(True)))
         return new
@@ -342,6 +352,7 @@ class _Rewrite(ast.NodeTransformer):
         return node
 
     def _guard(self, body: list[ast.stmt], guarded: bool) -> list[ast.stmt]:
+        """Rewritten statements; if `guarded`, failed asserts in them raise."""
         outer, self._guarded = self._guarded, guarded
         new = self.block(body)
         self._guarded = outer
