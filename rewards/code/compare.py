@@ -1,8 +1,8 @@
-"""Whether a program's output or result is the expected one. Runs where no candidate's code runs.
+"""Compares a program's output or result with the expected one, in the caller's process; outputs are untrusted.
 
-The default is exact: all lines of standard output, and results with their JSON types. Everything more lenient is asked
-for by name; configs/tasks/ asks for what each benchmark's own harness does. Nothing here takes more time or memory than
-the expected value accounts for, however large the output is: the first difference ends the comparison.
+The default is exact: all lines of standard output, and results with their JSON types. Every leniency is a parameter;
+configs/tasks/ sets what each benchmark's own harness does. Time and memory are bounded by the size of the expected
+value, however large the output is: the comparison ends at the first difference.
 """
 
 import io
@@ -22,22 +22,23 @@ _BLANK = b" \t\r\x0b\x0c"
 _NUMBER = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _INTEGER = re.compile(rb"[+-]?[0-9]+")
 _NONBLANK, _TOKEN = re.compile(rb"\S[^\n]*"), re.compile(rb"\S+")
-_MOST_DIGITS = 4000  # CPython refuses longer integers, and reading them is quadratic
-_LONGEST_SCALAR = 32  # characters of a number's JSON text where the expected one's has one character
+_MOST_DIGITS = 4000  # CPython rejects integers of more than 4300 digits, and parsing takes quadratic time
+_LONGEST_SCALAR = 32  # a result's JSON text may be this many times as long as that of the expected value
 
 
 def same_output(
     output: bytes, expected: str, spacing: Spacing = "lines", tolerance: float = 0.0, numbers: Numbers = "text"
 ) -> bool:
-    """Whether standard output is the text `expected`.
+    """Whether standard output equals the text `expected`.
 
     spacing: "lines" ignores whitespace at the end of lines and blank lines at the end; "stripped" also whitespace
-    before lines and blank lines at the start; "nonblank" also all other blank lines; "tokens" where lines and runs of
-    blanks break; "unordered" is "lines" in any order.
-    numbers: "text", or "value": lines that hold nothing but numbers are compared as decimals, so that 0.50 is 0.5.
-    tolerance: numbers of which one is not an integer may differ by so much, absolutely or relative to the expected one.
+    before lines and blank lines at the start; "nonblank" also all other blank lines; "tokens" compares
+    whitespace-separated tokens and ignores line breaks; "unordered" is "lines" in any order.
+    numbers: "text", or "value": lines that consist of numbers are compared as decimals, so that 0.50 equals 0.5.
+    tolerance: largest difference, absolute or relative to the expected number, between two numbers that are not both
+    integers.
     """
-    # A lone surrogate in JSON is no valid UTF-8; such an expected text is compared as the bytes it stands for.
+    # A lone surrogate in JSON is not valid UTF-8: an expected text with one is compared as bytes.
     text = expected.encode("utf-8", "surrogatepass")
     if output == text:
         return True
@@ -53,21 +54,22 @@ def same_output(
 
 
 def _same_numbers(output: bytes, expected: bytes, tolerance: float, numbers: Numbers) -> bool:
-    """Whether two lines that differ as texts are the same as far as their numbers may differ."""
+    """Whether two lines that differ as text are equal under `tolerance` and `numbers`."""
     if not tolerance and numbers == "text":
         return False
     expected_words = expected.split()
-    ours = output.split(None, len(expected_words))
-    if len(ours) != len(expected_words):
+    words = output.split(None, len(expected_words))
+    if len(words) != len(expected_words):
         return False
-    pairs = list(zip(ours, expected_words, strict=True))
-    decimal = numbers == "value" and all(map(_NUMBER.fullmatch, ours + expected_words))
+    pairs = list(zip(words, expected_words, strict=True))
+    decimal = numbers == "value" and all(map(_NUMBER.fullmatch, words + expected_words))
     if decimal and all(a == b or Decimal(a.decode()) == Decimal(b.decode()) for a, b in pairs):
         return True
     return tolerance > 0 and all(a == b or _near_tokens(a, b, tolerance) for a, b in pairs)
 
 
 def _near_tokens(output: bytes, expected: bytes, tolerance: float) -> bool:
+    """Whether two tokens are numbers that are equal (two integers) or within the tolerance."""
     if not (_NUMBER.fullmatch(output) and _NUMBER.fullmatch(expected)):
         return False
     if _INTEGER.fullmatch(output) and _INTEGER.fullmatch(expected):
@@ -76,10 +78,11 @@ def _near_tokens(output: bytes, expected: bytes, tolerance: float) -> bool:
 
 
 def same_result(result: bytes, expected: Any, tolerance: float = 0.0, types: Types = "exact") -> bool:
-    """Whether the JSON text `result` is the JSON value `expected`: same values in the same order.
+    """Whether the JSON text `result` equals the JSON value `expected`: same values in the same order.
 
-    types: "exact" JSON types, or "equal" as Python's == has it (2.0 is 2, True is 1). tolerance: as in `same_output`,
-    for numbers of which one is a float. NaN and infinities equal themselves. Text that is no JSON equals nothing.
+    types: "exact": JSON types must match, or "equal": as Python's == (2.0 equals 2, True equals 1). tolerance: as in
+    `same_output`, for two numbers that are not both integers. NaN and infinities equal themselves. Text that is not
+    valid JSON equals nothing.
     """
     text = json.dumps(expected, separators=(",", ":")).encode()
     if result == text:
@@ -103,7 +106,8 @@ def same_result(result: bytes, expected: Any, tolerance: float = 0.0, types: Typ
 
 
 def _same_scalar(value: Any, expected: Any, tolerance: float, types: Types) -> bool:
-    equal = value == expected or (value != value and expected != expected)  # NaN is not itself
+    """Whether two JSON values, of which `value` is not a container, are equal under `tolerance` and `types`."""
+    equal = value == expected or (value != value and expected != expected)  # NaN does not equal itself
     if equal and (types == "equal" or type(value) is type(expected)):
         return True
     kinds = {type(value), type(expected)}
@@ -111,12 +115,12 @@ def _same_scalar(value: Any, expected: Any, tolerance: float, types: Types) -> b
         return False
     try:
         return near(float(value), float(expected), tolerance)
-    except OverflowError:  # an integer beyond any float
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def _pieces(text: bytes, spacing: Spacing) -> Iterator[bytes]:
-    """What is compared one by one, made as it is asked for."""
+    """The lines or tokens to compare, generated lazily."""
     if spacing == "tokens":
         return (match.group() for match in _TOKEN.finditer(text))
     if spacing == "nonblank":
@@ -134,9 +138,9 @@ def _digits(integer: bytes) -> bytes:
 
 
 def near(value: float, expected: float, tolerance: float) -> bool:
-    """|value - expected| ≤ tolerance · max(1, |expected|), as judges of programming contests have it.
+    """|value - expected| ≤ tolerance · max(1, |expected|), the usual rule of programming contests.
 
-    Infinity is near itself alone, and NaN near nothing.
+    Infinity is near only itself; NaN is near nothing.
     """
     if not math.isfinite(value) or not math.isfinite(expected):
         return value == expected
@@ -144,6 +148,7 @@ def near(value: float, expected: float, tolerance: float) -> bool:
 
 
 def _integer(text: str) -> int:
+    """The integer that `text` spells. Raises ValueError if it has too many digits."""
     if len(text) > _MOST_DIGITS:
         raise ValueError("an integer too long to read")
     return int(text)

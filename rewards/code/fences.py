@@ -1,8 +1,8 @@
-r"""Takes the program out of a completion: the blocks between ``` or ~~~ marks, as Markdown has them.
+r"""Extracts the program from a completion: Markdown's code blocks between ``` or ~~~ marks. The text is untrusted.
 
-CommonMark's fenced code blocks, with three leniencies that models need: a block may open at the end of a line
-of text ("Here it is: ```python") and close at the end of a line of code ("print(1)```"), and a block that is never
-closed is closed by the next opening mark with a language, or by the end of the text.
+CommonMark's fenced code blocks, with three extensions for what models write: a block may open at the end of a line
+of text ("Here it is: ```python"), it may close at the end of a line of code ("print(1)```"), and a block without a
+closing mark ends at the next opening mark with a language, or at the end of the text.
 """
 
 import re
@@ -17,11 +17,11 @@ LANGUAGES: dict[str, frozenset[str]] = {
     "python": frozenset({"python", "py", "pypy", "cpython"}),
     "cpp": frozenset({"cpp", "c++", "gnu++", "cc", "cxx", "hpp", "h", "c"}),
 }
-_MARK = re.compile(r"([a-z+]+)(?:[0-9][\w.]*)?(?::.*)?")  # perhaps with a version or a file: c++20, python:solution.py
+_MARK = re.compile(r"([a-z+]+)(?:[0-9][\w.]*)?(?::.*)?")  # optional version and file: c++20, python:solution.py
 
 
 def language_named(mark: str) -> str:
-    """The key of LANGUAGES that a block's mark means, "" if none."""
+    """The key of LANGUAGES for the language in a block's opening mark, "" if there is none."""
     name = _MARK.fullmatch(mark.lower())
     return next((key for key, names in LANGUAGES.items() if name and name[1] in names), "")
 
@@ -36,7 +36,9 @@ class Block:
 
 
 class _Opening(NamedTuple):
-    """Columns of indentation, the mark as written, the first word behind it, and whether it starts its line."""
+    """An opening mark. indent: its columns. mark: as written. language: the first word after it. starts_line: whether
+    only blanks precede it on its line.
+    """
 
     indent: int
     mark: str
@@ -44,12 +46,12 @@ class _Opening(NamedTuple):
     starts_line: bool
 
     def meets(self, mark: str, indent: int) -> bool:
-        """Whether such a mark may end the block. Deeper than three columns it is code, as in a docstring's example."""
+        """Whether a mark may end this block. Indented by more than three columns, it is code (e.g. in a docstring)."""
         return mark.startswith(self.mark) and indent <= self.indent + 3
 
 
 def blocks(text: str) -> list[Block]:
-    """Every fenced block of `text`, in order. Linear in the text."""
+    """Every fenced block of `text`, in order, in linear time."""
     fenced: list[Block] = []
     opened: _Opening | None = None
     lines: list[str] = []
@@ -85,9 +87,9 @@ def choose(
 ) -> Block | None:
     """The block that holds the answer, None if there is none; blank blocks do not count.
 
-    choice: "prefer" takes blocks marked as `language` (a key of LANGUAGES), else unmarked ones, else others, so
-    that a sample output in the last fence is not run; "require" only marked ones; "any" whatever the mark.
-    unclosed: whether a block that the end of the text truncates may be taken.
+    choice: "prefer": blocks marked as `language` (a key of LANGUAGES), if there are none unmarked blocks, else others,
+    so that a sample output in the last block is not run; "require": only marked blocks; "any": all blocks.
+    unclosed: whether a block without a closing mark may be selected.
     """
     usable = [block for block in fenced if block.code.strip() and (block.closed or unclosed)]
     marked = [block for block in usable if language_named(block.language) == language]
@@ -103,7 +105,7 @@ def choose(
 
 
 def _opening(line: str) -> _Opening | None:
-    """The block that `line` opens, if it does. Plain searches: a pattern would be quadratic in a run of marks."""
+    """The block that `line` opens, if any. No regular expression: it would take quadratic time on a run of marks."""
     text = line.strip()
     if text.startswith("~~~"):
         before, info = "", text.lstrip("~")
@@ -112,7 +114,7 @@ def _opening(line: str) -> _Opening | None:
         end = text.rfind("`") + 1
         before, info = text[:end].rstrip("`"), text[end:]
         mark = text[len(before) : end]
-    # In running text only "…: ```python" opens; ```this``` is inline code.
+    # After text on the same line, only a mark with at most one word ("…: ```python") opens; ```this``` is inline code.
     if len(mark) < 3 or "```" in before or (before and len(info.split()) > 1):
         return None
     words = info.replace("{", " ").replace("}", " ").replace(",", " ").split()
@@ -121,12 +123,12 @@ def _opening(line: str) -> _Opening | None:
 
 
 def _columns(line: str) -> int:
-    """How far `line` is indented."""
+    """The indentation of `line` in columns."""
     return len(line[: len(line) - len(line.lstrip())].expandtabs(4))
 
 
 def _outdented(line: str, columns: int) -> str:
-    """`line` without the indentation that the opening mark has, as in a list item."""
+    """`line` without the indentation of the opening mark, e.g. in a list item."""
     if not columns or not line[:1].isspace():
         return line
     line = line.expandtabs(4) if "\t" in line[: columns + 1] else line

@@ -1,6 +1,8 @@
-"""Runs a program against a suite of tests and compares; the expected outputs stay in this process.
+"""Runs a program against a suite of tests in the sandbox, and compares outputs with the expected ones in this process.
 
-grade_program("print(int(input()) + 1)", read({"kind": "stdio", "cases": […]}), Terms(), shared())
+    grade_program("print(int(input()) + 1)", read({"kind": "stdio", "cases": […]}), Terms(), shared())
+
+Programs and all that they write are untrusted; suites are trusted.
 """
 
 import json
@@ -24,7 +26,7 @@ from rewards.sandbox import BUILD_LIMITS, Case, Limits, Program, Ran, Sandbox
 
 Preamble = Literal["none", "livecodebench", "apps"]
 
-# What the benchmarks' own harnesses execute before a Python program: imports, and a higher recursion limit.
+# Source that the benchmarks' own harnesses execute before a Python program: imports, and a higher recursion limit.
 _MODULES = (
     "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics", "itertools",
     "functools", "operator", "io", "sys", "json",
@@ -33,20 +35,20 @@ _MODULES = (
 _STARRED = "\n".join(
     [f"from {name} import *" for name in (*_MODULES, "builtins", "typing")] + [f"import {name}" for name in _MODULES]
 )
-# eval/testing_util.py of hendrycks/apps, which TACO's has as well
+# eval/testing_util.py of hendrycks/apps; TACO's harness has the same
 _APPS = "import time, fractions\nstdin, stdout = sys.stdin, sys.stdout\n"
-_NUMPY = "import numpy as np\n"  # takes 50 ms, so only where the program may use it
+_NUMPY = "import numpy as np\n"  # takes 50 ms, so only for programs that may use it
 
 
 class Terms(RewardParams):
     """How a program is run and compared.
 
-    cpu_s, wall_s, memory_mb, output_kb: bounds of each test's process; compile_cpu_s: of the compiler.
-    preamble: what is executed before a Python program: "none", "livecodebench" or "apps" (text_before).
+    cpu_s, wall_s, memory_mb, output_kb: limits of each test's process; compile_cpu_s: of the compiler.
+    preamble: the source executed before a Python program: "none", "livecodebench" or "apps" (text_before).
     compare, numbers, types, tolerance: how outputs and results are compared (compare.py: spacing, numbers, …).
-    stop_early: leave at the first test that fails. most_timeouts: leave after so many tests that use up their CPU time,
-    or the first that waits until its wall limit; 0 for never. A program that always hangs costs the limit times the
-    number of tests otherwise.
+    stop_early: stop at the first failed test. most_timeouts: stop after this number of tests that used up their CPU
+    time, or after the first that reached its wall limit mostly idle; 0: never. Without it, a program that always hangs
+    costs the limit times the number of tests.
     """
 
     cpu_s: Annotated[float, Field(ge=0.05, le=3600.0)] = 4.0
@@ -64,66 +66,68 @@ class Terms(RewardParams):
 
     @property
     def limits(self) -> Limits:
-        """Of each test's process."""
-        own = self.cpu_s, self.wall_s, self.memory_mb, self.output_kb
-        return Limits(*own, compile_cpu_s=self.compile_cpu_s)
+        """Limits of each test's process."""
+        of_run = self.cpu_s, self.wall_s, self.memory_mb, self.output_kb
+        return Limits(*of_run, compile_cpu_s=self.compile_cpu_s)
 
     @property
     def stops_early(self) -> bool:
+        """Whether the first failed test ends the run."""
         return self.stop_early
 
     def go_on(self, tested: Sequence[Tested]) -> bool:
-        """Whether there is anything left to learn after these verdicts, of which the last is new."""
+        """Whether to run the next test after these verdicts, the last of which is new."""
         if tested[-1].status == "passed":
             return True
         timeouts = sum(test.status == "timeout" for test in tested)
-        waited = tested[-1].status == "timeout" and tested[-1].cpu_s < self.cpu_s / 2
-        return not self.stops_early and not (self.most_timeouts and (waited or timeouts >= self.most_timeouts))
+        idle = tested[-1].status == "timeout" and tested[-1].cpu_s < self.cpu_s / 2
+        return not self.stops_early and not (self.most_timeouts and (idle or timeouts >= self.most_timeouts))
 
 
 _LONGEST_CPP = 1 << 18
-_LARGE = 1 << 16  # bytes of a result that are not read before its length has been compared
+_LARGE = 1 << 16  # bytes; a longer result is parsed only if its length is plausible for the expected value
 
 
 def grade_program(code: str, suite: Suite, terms: Terms, engine: Sandbox) -> Graded:
-    """One program under all of a suite. Raises RewardError for tests that cannot be run, or without a sandbox."""
+    """Run one program against all tests of a suite. Raises RewardError if the tests cannot be run or compiled."""
     limits, building = terms.limits, replace(BUILD_LIMITS, cpu_s=float(terms.compile_cpu_s))
     if suite.language == "cpp" and len(code) > _LONGEST_CPP:
         return Graded(compile_error=f"the program is longer than {_LONGEST_CPP} characters", compile_status="exit")
     if suite.isolation == "shared":
         return grade_source(code, suite, run=limits, build=building, sandbox=engine)
     if suite.kind == "asserts":
-        given = suite.function, suite.declarations, terms.stops_early
-        return asserts.grade(code, suite.source, limits, engine, *given)
+        options = suite.function, suite.declarations, terms.stops_early
+        return asserts.grade(code, suite.source, limits, engine, *options)
     cases = [case_of(item, suite) for item in suite.items]
     tested: list[Tested] = []
 
     def compare(number: int, ran: Ran) -> bool:
-        # Each output is compared, and let go, before the next test runs.
+        # Each output is compared, and its memory freed, before the next test runs.
         tested.append(verdict(ran, suite.items[number], suite, terms))
         return terms.go_on(tested)
 
-    spent = 0.0
+    compile_cpu_s = 0.0
     if suite.language == "python":
         program = engine.python(code, cases, limits, compare, text_before(terms.preamble, code))
     else:  # compiled once, run per case
-        called = suite.declaration and partial(compile_call, declaration=suite.declaration)
-        binary, built = (called or compile_program)(code, build=building, sandbox=engine)
+        for_call = suite.declaration and partial(compile_call, declaration=suite.declaration)
+        binary, built = (for_call or compile_program)(code, build=building, sandbox=engine)
         if not binary:
             return built
-        spent = built.compile_cpu_s
+        compile_cpu_s = built.compile_cpu_s
         program = Program(None, engine.execute(binary, ["solution"], cases, limits, compare))
     if program.compile_error is not None:
         return Graded(compile_error=program.compile_error)
     cpu_s = sum(test.cpu_s for test in tested)
     tested += [Tested("not_run")] * (len(cases) - len(tested))
-    return Graded(tested, compile_cpu_s=spent, run_cpu_s=cpu_s)
+    return Graded(tested, compile_cpu_s=compile_cpu_s, run_cpu_s=cpu_s)
 
 
 def text_before(preamble: Preamble, code: str) -> str:
     """The source to execute before the program `code`, in its namespace.
 
-    "apps" has the names of APPS's and TACO's harnesses and of verl's prime_code, and the recursion limit of the last.
+    "apps" imports the names that the harnesses of APPS and TACO and verl's prime_code import, with prime_code's
+    recursion limit.
     """
     if preamble == "livecodebench":
         return f"{_STARRED}\nsys.setrecursionlimit(50000)\n"
@@ -133,6 +137,7 @@ def text_before(preamble: Preamble, code: str) -> str:
 
 
 def case_of(item: Item, suite: Suite) -> Case:
+    """The input of one test for the sandbox, without the expected output."""
     if suite.declaration is not None:
         return Case(item.packed, result=True)
     if suite.kind == "call":
@@ -141,7 +146,7 @@ def case_of(item: Item, suite: Suite) -> Case:
 
 
 def verdict(ran: Ran, item: Item, suite: Suite, terms: Terms) -> Tested:
-    """What one run is worth."""
+    """The verdict on one run, compared with the test's expected output or result."""
     status, message = ENDINGS.get(ran.status, "failed"), ran.message
     tolerance = terms.tolerance if item.tolerance is None else item.tolerance
     if ran.status == "ok" and suite.declaration is not None:
@@ -156,8 +161,8 @@ def verdict(ran: Ran, item: Item, suite: Suite, terms: Terms) -> Tested:
 
 
 def _cpp_verdict(result: bytes, item: Item, declaration: Declaration, tolerance: float) -> tuple[Verdict, str]:
-    """Of a call in C++ that ended by itself: what it returned, or what it threw."""
-    # A number or character of the expected value takes up to 25 times its place in JSON.
+    """Verdict and message for a C++ call that returned or threw. result: what the program wrote, untrusted."""
+    # A correct result's JSON text has up to 25 times the characters of the expected value's.
     if len(result) > _LARGE and len(result) > 25 * len(json.dumps([item.expected, item.changed])):
         return "failed", "a result much larger than the expected one"
     try:

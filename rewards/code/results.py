@@ -1,19 +1,19 @@
-"""What the graders of programs give: a verdict per test, and the whole."""
+"""Results of grading a program: a verdict per test, and the compiler's error if there is one."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Verdict = Literal[
     "passed",
-    "failed",  # it ran to its end, and the output or result is another
+    "failed",  # the program ended normally with a wrong output or result
     "runtime_error",  # an exception, a signal, an exit code other than 0, or no result
     "timeout",
     "memory",
     "output_limit",
-    "not_run",  # an earlier test failed and one failure decides
+    "not_run",  # the run stopped at an earlier test
 ]
 
-# How runs of the sandbox end, as verdicts.
+# Status of a sandbox run (rewards.sandbox.Ran) -> verdict; "ok" is decided by comparison.
 ENDINGS: dict[str, Verdict] = {
     "exit": "runtime_error", "signal": "runtime_error", "timeout": "timeout", "memory": "memory",
     "output_limit": "output_limit",
@@ -22,7 +22,7 @@ ENDINGS: dict[str, Verdict] = {
 
 @dataclass(frozen=True)
 class Tested:
-    """One test of one program. cpu_s: of its process; 0 where it has none of its own. name: if it has one."""
+    """Result of one test. cpu_s: of the test's process, 0 if it shares one. name: "" if the test has none."""
 
     status: Verdict
     cpu_s: float = 0.0
@@ -30,20 +30,21 @@ class Tested:
     name: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {"status": self.status, "cpu_s": round(self.cpu_s, 4)}
+        """JSON object for a score's details, with name and message truncated."""
+        fields: dict[str, Any] = {"status": self.status, "cpu_s": round(self.cpu_s, 4)}
         if self.name:
-            shown = {"name": self.name[:100], **shown}
+            fields = {"name": self.name[:100], **fields}
         if self.message:
-            shown["message"] = self.message[:200]
-        return shown
+            fields["message"] = self.message[:200]
+        return fields
 
 
 @dataclass(frozen=True)
 class Graded:
-    """One program against all its tests, in their order.
+    """One program's results for all its tests, in order.
 
-    compile_error: the compiler's words; then there are no tests. compile_status: how the compiler ended where it was
-    not by itself: timeout, memory or output_limit.
+    compile_error: the compiler's message; `tests` is empty then. compile_status: how the compiler ended, as in
+    rewards.sandbox.Built; "" if it succeeded or the program is Python.
     """
 
     tests: list[Tested] = field(default_factory=list)

@@ -1,11 +1,11 @@
-"""Reward `code`: how much of a row's `tests` the program in the completion passes.
+"""Reward `code`: the share of a row's `tests` that the program in the completion passes.
 
     python -m rewards score --reward code --input rows.jsonl --output scored.jsonl --workers 8
 
-The program is taken from the last fence after the thought (fences.py), the tests are read by suites.py, and grade.py
-runs the one against the other in a sandbox that never holds an expected output (but for C++ tests as source, see
-details.isolation). A program that fails, hangs or does not compile is `scored`, and `details.status` says which;
-outcome `error` is the grader's own.
+The program is taken from the last code block after the thought (fences.py), the tests are parsed by suites.py, and
+grade.py runs the program in a sandbox and compares its outputs in this process. The program's process never holds an
+expected output, except with C++ tests as source (details.isolation). If a program fails, hangs or does not compile,
+the outcome is `scored`, with the reason in `details.status`; outcome `error` means that the grader failed.
 """
 
 import hashlib
@@ -36,8 +36,8 @@ _SHOWN_TESTS = 32  # per-test verdicts kept in details: the failed ones first
 _SHOWN_CHARS = 500
 
 
-# What was read, by the identity of a row's tests: the rows of a group often share one object. The object is kept
-# beside it: a row may create its tests at each access, and the identity of a freed object is used again.
+# id of a row's tests -> (the tests, the suite or the error): rows of a group often share one object. The object is
+# kept, because a row may create its tests at each access and the id of a freed object is reused.
 _Suites = dict[int, tuple[Any, Suite | Score]]
 
 
@@ -51,23 +51,25 @@ class _Job:
 
 
 class CodeReward(Terms, Reward):
-    """How much of the row's tests the program in the completion passes.
+    """Share of the row's tests that the program in the completion passes.
 
     details: status (passed, failed, runtime_error, timeout, memory, output_limit or compile_error), passed, total,
     tests (a verdict each, at most 32), sandbox, language, isolation, compile_cpu_s, run_cpu_s, problem. isolation is
-    "shared" where tests are C++ source that runs in the program's process, which can then forge verdicts, else "data".
+    "shared" if the tests are C++ source that runs in the program's process, which can then forge verdicts, else "data".
 
-    value: "fraction" of tests passed, "all" or nothing, or "weighted" by each case's weight.
-    stop_early: with "all", leave at the first failure; tests left out are not passed. max_tests: only the first so many
-    cases, 0 for all.
-    fence: which of several blocks; fences: what their language marks mean (see fences.choose). no_fence: "accept"
-    takes an answer without any fence as the program.
+    value: "fraction" of tests passed, "all" (1 if all tests pass, else 0), or "weighted" by each case's weight.
+    stop_early: with value "all", stop at the first failure; tests not run count as not passed. max_tests: number of
+    cases to use, from the first; 0: all.
+    fence: which block to use if there are several; fences: how their language marks are treated (see fences.choose).
+    no_fence: "accept": an answer without a code block is the program.
     thinking: a format's name or fields (thinking.py); no code is taken from the thought.
     truncated: which completions with meta.finish_reason "length" get outcome "truncated": those without a closed
-    fence ("unfenced"), all ("always"), none ("never").
-    allow_shared_isolation: whether online RL may train on rows whose scores have isolation "shared"; no score changes.
-    workers: programs run at once in this process, however many threads score; so memory is bounded by workers times
-    memory_mb, or 3 GB where C++ is compiled. Processes that share slots (slots.py) share the bound.
+    code block ("unfenced"), all ("always"), none ("never").
+    allow_shared_isolation: whether online RL may train on rows whose scores have isolation "shared"; scores are the
+    same.
+    workers: maximum number of programs that run at the same time in this process, for any number of scoring threads;
+    so memory is bounded by workers times memory_mb (3 GB for compiling C++). Processes that share slots (slots.py)
+    share this maximum.
     """
 
     needs = ("tests",)
@@ -88,13 +90,14 @@ class CodeReward(Terms, Reward):
 
     @property
     def stops_early(self) -> bool:
+        """Whether the first failed test ends the run: only if it decides the value."""
         return self.stop_early and self.value == "all"
 
     def batches_at_once(self, workers: int | None) -> int:
         return workers or self.workers
 
     def check_ready(self) -> None:
-        """Raise RewardError if programs cannot be run here: no isolation, or no environment for programs."""
+        """Raise RewardError if programs cannot run on this machine: no isolation, or no environment for programs."""
         shared()
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
@@ -111,9 +114,10 @@ class CodeReward(Terms, Reward):
         return [deepcopy(results[job]) if isinstance(job, _Job) else job for job in prepared]
 
     def identities(self, rows: Sequence[Row], completions: Sequence[str]) -> list[str | None]:
-        """For each program what its score depends on, hashed: code, tests, parameters, and what runs them here.
+        """For each completion a hash of all that its score depends on: code, tests, parameters, and the versions of
+        Python, the sandbox's environment, this package and, for C++, the toolchain.
 
-        None where nothing would be run. Raises RewardError as `check_ready` does.
+        None if no program would run. Raises RewardError as `check_ready` does.
         """
         terms = {**self.model_dump(), "workers": 0, "level": shared().level}
         machine = {"python": json.dumps([terms, sys.version, environment.digest(), code_hash()]), "cpp": ""}
@@ -131,7 +135,9 @@ class CodeReward(Terms, Reward):
         return hashes
 
     def gold_problem(self, row: Row) -> str:
-        """Runs the row's own solution: `solution`, the first of `solutions` (a list or its JSON text), or `answer`."""
+        """Why the row's reference solution fails its tests, "" if it passes. The solution is `solution`, the first of
+        `solutions` (a list or its JSON text), or `answer`.
+        """
         gold = _gold(row)
         if gold is None:
             return "the row has no solution, solutions or answer to run"
@@ -147,8 +153,8 @@ class CodeReward(Terms, Reward):
         return f"the row's own solution: {details.get('status', score.outcome)}{passed} {details.get('problem', '')}"
 
     def online_problem(self, row: Row) -> str:
-        """Why online RL should not train on this row, "" if it may: its tests cannot be read, or are source in the
-        process of the program, which learns to forge verdicts where that pays.
+        """Why online RL should not train on this row, "" if it may: its tests cannot be read, or they are source that
+        runs in the program's process, so that a policy can learn to forge verdicts.
         """
         suite = self._suite(row, {})
         if isinstance(suite, Score):
@@ -161,6 +167,7 @@ class CodeReward(Terms, Reward):
         )
 
     def _job(self, row: Row, completion: str, suites: _Suites) -> _Job | Score:
+        """The program to run, or the score of a completion that has none."""
         suite = self._suite(row, suites)
         if isinstance(suite, Score):
             return deepcopy(suite)
@@ -179,17 +186,19 @@ class CodeReward(Terms, Reward):
         return _Job(suite.program(block.code), suite, suite.key)
 
     def _suite(self, row: Row, suites: _Suites) -> Suite | Score:
+        """The row's tests, read once per object, or an `error` score if they cannot be read."""
         tests = row.get("tests")
         if id(tests) not in suites:
             try:
                 suite = read(tests)
-                loaded: Suite | Score = replace(suite, items=suite.items[: self.max_tests or None])
+                result: Suite | Score = replace(suite, items=suite.items[: self.max_tests or None])
             except RewardError as problem:
-                loaded = error(str(problem)[:_SHOWN_CHARS])
-            suites[id(tests)] = tests, loaded
+                result = error(str(problem)[:_SHOWN_CHARS])
+            suites[id(tests)] = tests, result
         return suites[id(tests)][1]
 
     def _run(self, job: _Job, slots: int) -> Score:
+        """The score of one program, run while holding one of `slots` slots."""
         details: dict[str, Any] = {"language": job.suite.language, "isolation": job.suite.isolation}
         try:
             details["sandbox"] = (sandbox := shared()).level
@@ -203,8 +212,8 @@ class CodeReward(Terms, Reward):
         details |= {"compile_cpu_s": round(graded.compile_cpu_s, 4), "run_cpu_s": round(graded.run_cpu_s, 4)}
         if graded.compile_error is not None:
             problem = graded.compile_error[:_SHOWN_CHARS]
-            how = {"compile_status": graded.compile_status} if graded.compile_status not in ("", "exit") else {}
-            return Score(0.0, "scored", {"status": "compile_error", **details, **how, "problem": problem})
+            cause = {"compile_status": graded.compile_status} if graded.compile_status not in ("", "exit") else {}
+            return Score(0.0, "scored", {"status": "compile_error", **details, **cause, "problem": problem})
         passed = [test.status == "passed" for test in graded.tests]
         status = next((test.status for test in graded.tests if test.status != "passed"), "passed")
         counts = {"status": status, "passed": sum(passed), "total": len(passed)}
@@ -216,11 +225,11 @@ class CodeReward(Terms, Reward):
         if self.value == "fraction" or not suite.items:
             return sum(passed) / len(passed)
         weights = [item.weight for item in suite.items]
-        return sum(w for w, good in zip(weights, passed, strict=True) if good) / sum(weights)
+        return sum(weight for weight, ok in zip(weights, passed, strict=True) if ok) / sum(weights)
 
 
 def _shown(graded: Graded) -> list[dict[str, Any]]:
-    """Verdicts for people, each with its test's number: all in order, or where there are many the failures first."""
+    """The verdicts for `details`, each with its test's number: in order, or if there are too many, failures first."""
     numbered = list(enumerate(graded.tests))
     if len(numbered) > _SHOWN_TESTS:
         numbered = sorted(numbered, key=lambda pair: pair[1].status == "passed")[:_SHOWN_TESTS]
@@ -228,6 +237,7 @@ def _shown(graded: Graded) -> list[dict[str, Any]]:
 
 
 def _gold(row: Row) -> str | None:
+    """The row's reference solution, None if it has none."""
     solutions = row.get("solutions")
     if isinstance(solutions, str):
         try:
@@ -239,7 +249,9 @@ def _gold(row: Row) -> str | None:
 
 
 def _indented(answer: str, completion: str) -> str:
-    """`answer` with its first line's indentation, which thinking formats strip: a program may continue its prompt."""
+    """`answer` with its first line's indentation, which thinking formats strip: a program that continues its prompt
+    needs it.
+    """
     at = completion.rfind(answer)
     start = completion.rfind("\n", 0, at) + 1
     return completion[start:at] + answer if completion[start:at].isspace() else answer

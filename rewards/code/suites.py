@@ -1,12 +1,13 @@
-"""Tests of a program: a row's `tests` (rewards/README.md shows the shapes), checked, and other data sets' shapes turned
-into it.
+"""Reads and validates a row's `tests`, and converts tests of other data sets (APPS, LiveCodeBench, MBPP, HumanEval).
 
-"language" is "python" (the default but for gtest) or "cpp", a case may have a "weight". For C++ source "declarations"
-hold what the tests need from a source that is trusted as they are. A call's "tolerance", of all cases or of one,
-replaces the reward's. A case of a C++ call may have "expected_args", the values of the parameters that are mutable
-references after the call, in order (of a void function `expected` is the first of them), or instead of `expected`
-"raises": a class of <stdexcept> such as "std::invalid_argument", or "any". "wrapped": an expected value that is a list
-of one item may also be that item. "prefix": source that a program continues which does not define `function` itself.
+rewards/README.md shows the forms. Runs in the caller's process; nothing in a row is executed or unpickled.
+
+"language": "python" (the default, except for gtest) or "cpp". "weight" of a case: 1 by default. "declarations": trusted
+source that the tests need (in C++: prototypes and types). "tolerance" of a call's cases, or of one case, overrides the
+reward's. A case of a C++ call may have "expected_args": the values of the mutable reference parameters after the call,
+in order (for a void function, `expected` is the first of them); or, instead of `expected`, "raises": a class of
+<stdexcept> such as "std::invalid_argument", or "any". "wrapped": if the expected value is a list of one item, that item
+is accepted as well. "prefix": source prepended to a program that does not define `function`.
 """
 
 import ast
@@ -39,18 +40,18 @@ _TEST = re.compile(r"\b(?:TYPED_)?TEST(?:_[FP])?\b")
 _KEYS = frozenset(
     ["kind", "language", "cases", "function", "source", "declarations", "declaration", "tolerance", "wrapped", "prefix"]
 )
-MOST_BYTES = 1 << 28  # of unpacked tests; the largest of LiveCodeBench's are tens of megabytes
-# The instructions of a pickle that holds one text; any other is an error that names it.
+MOST_BYTES = 1 << 28  # limit for unpacked tests; LiveCodeBench's largest have tens of megabytes
+# The opcodes of a pickle that holds one string; any other opcode is an error that names it.
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
 _IGNORED = ("PROTO", "FRAME", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One test. input, output: for stdio; args, expected: JSON values, for calls; tolerance: None for the reward's.
+    """One test. input, output: of a stdio test. args, expected: JSON values of a call. tolerance: None: the reward's.
 
-    Of a call in C++, packed are the arguments as the driver reads them; expected is None where `raises` stands for
-    it; changed: the expected values of mutable references, None where they do not matter.
+    For a C++ call: packed: the arguments in the driver's input format. raises: the expected exception class; `expected`
+    is None then. changed: expected values of the mutable references, None if they are not checked.
     """
 
     input: str = ""
@@ -66,7 +67,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Suite:
-    """A row's tests. key: equal for equal tests. items: empty for asserts and gtest, whose tests are `source`."""
+    """A row's tests. key: hash of the tests. items: empty for asserts and gtest, whose tests are `source`."""
 
     kind: Kind
     language: Language
@@ -81,17 +82,17 @@ class Suite:
 
     @property
     def isolation(self) -> Literal["data", "shared"]:
-        """ "shared" where the tests are source in the process of the program, which can then forge their verdicts."""
+        """ "shared" if the tests are source that runs in the program's process, which can then forge verdicts."""
         return "shared" if self.language == "cpp" and self.kind in ("asserts", "gtest") else "data"
 
     def accepted(self, item: Item) -> tuple[Any, ...]:
-        """The values that a call may return."""
+        """The return values that count as correct."""
         if self.wrapped and isinstance(item.expected, list) and len(item.expected) == 1:
             return item.expected, item.expected[0]
         return (item.expected,)
 
     def program(self, code: str) -> str:
-        """`code`, after the source that it continues where it does not define the function itself."""
+        """`code`, preceded by the prefix if it does not define the function itself."""
         name = re.escape(self.function)
         if not self.prefix or re.search(rf"^(?:async +)?(?:def|class) +{name}\b|^{name} *[=:]", code, re.MULTILINE):
             return code
@@ -99,10 +100,9 @@ class Suite:
 
 
 def read(tests: Any) -> Suite:
-    """The suite in a row's `tests`: our shape, or what APPS and LiveCodeBench call inputs and outputs; or either as
-    a JSON text.
+    """The suite of a row's `tests`: in our form or that of APPS or LiveCodeBench, as an object or as JSON text.
 
-    Raises RewardError in one line for any other value.
+    Raises RewardError with a one-line message for any other value.
     """
     tests = normalised(tests)
     kind, language = _kind(tests)
@@ -130,6 +130,7 @@ def read(tests: Any) -> Suite:
 
 
 def _declaration(tests: Mapping[str, Any], function: str) -> Declaration:
+    """The parsed declaration of C++ calls. Raises RewardError if it is not of `function`."""
     try:
         declaration = read_declaration(_text(tests, "declaration"))
     except DeclarationError as problem:
@@ -140,7 +141,7 @@ def _declaration(tests: Mapping[str, Any], function: str) -> Declaration:
 
 
 def normalised(tests: Any) -> dict[str, Any]:
-    """`tests` in our shape, its contents unchecked. Raises RewardError."""
+    """`tests` converted to our form, contents not validated. Raises RewardError."""
     if isinstance(tests, str):
         tests = _json(tests, "tests")
     if isinstance(tests, dict) and "kind" not in tests and {"inputs", "outputs"} <= tests.keys():
@@ -153,6 +154,7 @@ def normalised(tests: Any) -> dict[str, Any]:
 
 
 def _kind(tests: Mapping[str, Any]) -> tuple[Kind, Language]:
+    """Validated kind and language."""
     kind = tests.get("kind")
     if not isinstance(kind, str) or kind not in LANGUAGES:
         hint = nearest(kind, LANGUAGES) if isinstance(kind, str) else ""
@@ -163,14 +165,16 @@ def _kind(tests: Mapping[str, Any]) -> tuple[Kind, Language]:
     return kind, language  # type: ignore[return-value]  # both are keys of LANGUAGES
 
 
-def _tolerance(given: Mapping[str, Any], where: str, default: float | None) -> float | None:
-    value = given.get("tolerance", default)
+def _tolerance(fields: Mapping[str, Any], where: str, default: float | None) -> float | None:
+    """The validated tolerance of all tests or of a case. where: prefix of the error message."""
+    value = fields.get("tolerance", default)
     if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf):
         return value
     raise _bad(f"{where}tolerance is {_short(value)}, not a number of at least 0")
 
 
 def _item(case: Any, kind: Kind, number: int, declaration: Declaration | None, tolerance: float | None) -> Item:
+    """A validated case. number: its index, for error messages. tolerance: the default."""
     where = f"case {number}"
     names = ("input", "output") if kind == "stdio" else ("args", "expected")
     if declaration is not None and isinstance(case, dict) and not case.keys().isdisjoint({"raises", "expected_args"}):
@@ -195,7 +199,7 @@ def _item(case: Any, kind: Kind, number: int, declaration: Declaration | None, t
 
 
 def _typed(item: Item, case: Mapping[str, Any], declaration: Declaration) -> Item:
-    """A case of a C++ call whose values fit the declaration. Raises ValueProblem."""
+    """The item of a C++ call's case, with values converted to the declared types. Raises ValueProblem."""
     if len(item.args) != len(declaration.params):
         raise ValueProblem(f"{len(item.args)} args, and {declaration.function} takes {len(declaration.params)}")
     pairs = zip(item.args, declaration.params, strict=True)
@@ -217,6 +221,7 @@ def _typed(item: Item, case: Mapping[str, Any], declaration: Declaration) -> Ite
 
 
 def _text(values: Mapping[str, Any], name: str, where: str = "") -> str:
+    """The string `values[name]`; it may be blank only in a case (`where`, for the error message)."""
     value = values.get(name)
     if not isinstance(value, str) or (not value.strip() and not where):
         raise _bad(f"{where + ': ' if where else ''}{name} is {_short(value)}, not a text")
@@ -228,6 +233,7 @@ def _bad(problem: str) -> RewardError:
 
 
 def _short(value: Any) -> str:
+    """A scalar's repr, truncated, or the type of any other value, for error messages."""
     text = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -240,16 +246,16 @@ def _json(text: str, what: str) -> Any:
 
 
 def from_apps(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Tests of an APPS or TACO row: `input_output` holds inputs, outputs and perhaps fn_name, as JSON or its text.
+    """Tests of an APPS or TACO row: `input_output`, an object or JSON text, has inputs, outputs and perhaps fn_name.
 
-    Expected results stand in a list of their own in some rows and not in others; as in the benchmarks' own harnesses,
-    either is accepted. Raises RewardError.
+    In some rows an expected result is wrapped in a list of one item; as in the benchmarks' own harnesses, both forms
+    are accepted. Raises RewardError.
     """
-    given = row.get("input_output")
-    given = _json(given, "input_output") if isinstance(given, str) else given
-    if not isinstance(given, dict):
-        raise _bad(f"input_output is {_short(given)}, not an object with inputs and outputs")
-    inputs, outputs, function = given.get("inputs"), given.get("outputs"), given.get("fn_name")
+    tests = row.get("input_output")
+    tests = _json(tests, "input_output") if isinstance(tests, str) else tests
+    if not isinstance(tests, dict):
+        raise _bad(f"input_output is {_short(tests)}, not an object with inputs and outputs")
+    inputs, outputs, function = tests.get("inputs"), tests.get("outputs"), tests.get("fn_name")
     if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
         raise _bad("inputs and outputs are not two lists of the same length")
     if not function:
@@ -260,7 +266,7 @@ def from_apps(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lines(value: Any) -> Any:
-    """Text that may come as a list of lines."""
+    """`value`, joined if it is a list of lines."""
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return "\n".join(value)
     return value
@@ -269,7 +275,7 @@ def _lines(value: Any) -> Any:
 def from_livecodebench(row: Mapping[str, Any]) -> dict[str, Any]:
     """Tests of a LiveCodeBench row: public_test_cases and private_test_cases (see unpack_text).
 
-    A function to call stands in metadata.func_name; arguments are JSON values, one a line. Raises RewardError.
+    metadata.func_name names the function to call; arguments are JSON values, one per line. Raises RewardError.
     """
     names = ("public_test_cases", "private_test_cases")
     cases = [case for name in names for case in _livecodebench_cases(row.get(name) or [])]
@@ -287,6 +293,7 @@ def from_livecodebench(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _livecodebench_cases(packed: Any) -> list[dict[str, Any]]:
+    """The test cases of one column: a list, or packed text (see unpack_text)."""
     cases = _json(unpack_text(packed), "a list of test cases") if isinstance(packed, str) else packed
     if isinstance(cases, list) and all(isinstance(case, dict) for case in cases):
         return cases
@@ -294,9 +301,10 @@ def _livecodebench_cases(packed: Any) -> list[dict[str, Any]]:
 
 
 def unpack_text(packed: str, most_bytes: int = MOST_BYTES) -> str:
-    """The text in LiveCodeBench's private tests, base64 of zlib of a pickled text; a JSON list is its own text.
+    """The JSON text in LiveCodeBench's private tests: base64 of zlib of a pickled string; JSON text is returned as is.
 
-    Nothing is unpickled, for a pickle is a program. Sizes are bounded before memory is taken. Raises RewardError.
+    The pickle is parsed, not loaded, because loading could run code. At most `most_bytes` are decompressed. Raises
+    RewardError.
     """
     if packed.lstrip()[:1] in ("[", "{"):
         return packed
@@ -314,7 +322,7 @@ def unpack_text(packed: str, most_bytes: int = MOST_BYTES) -> str:
 
 
 def pickled_text(data: bytes) -> str:
-    """The text in a pickle of one text. Raises RewardError for any other pickle, naming the instruction."""
+    """The string in a pickle of one string. Raises RewardError for any other pickle, naming the opcode."""
     texts: list[str] = []
     try:
         for opcode, argument, at in pickletools.genops(data):
@@ -331,13 +339,14 @@ def pickled_text(data: bytes) -> str:
 
 
 def _functional(case: Mapping[str, Any]) -> dict[str, Any]:
+    """A LiveCodeBench case of a call, in our form."""
     lines = _text(case, "input", "test case").split("\n")
     args = [_json(line, "an argument") for line in lines if line.strip()]
     return {"args": args, "expected": _json(_text(case, "output", "test case"), "output")}
 
 
 def from_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Tests of an MBPP row: test_list, after test_imports and test_setup_code where they exist; of MBPP+ `test`.
+    """Tests of an MBPP row: test_imports and test_setup_code, if present, then test_list; for MBPP+ `test` instead.
 
     Raises RewardError.
     """
@@ -350,9 +359,9 @@ def from_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Tests of a HumanEval or HumanEval+ row: `test` defines check(candidate), entry_point names it, and the tests may
-    use what the prompt defines before it. A program without the entry point continues the prompt; an entry point may
-    also be a method, "Solution().twoSum", as LeetCodeDataset has it. Raises RewardError.
+    """Tests of a HumanEval or HumanEval+ row: `test` defines check(candidate), entry_point names the candidate, and the
+    tests may use the prompt's other definitions. A program that does not define the entry point is appended to the
+    prompt. An entry point may also be a method, "Solution().twoSum", as in LeetCodeDataset. Raises RewardError.
     """
     function, prompt, source = _text(row, "entry_point"), row.get("prompt") or "", _text(row, "test")
     tests = {"kind": "asserts", "source": source, "function": function, "prefix": prompt}
