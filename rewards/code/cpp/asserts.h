@@ -1,4 +1,4 @@
-// Before C++ asserts as tests (source.py): a failed one ends the test instead of the process.
+// Placed before C++ tests with asserts (source.py): a failed assert ends the test instead of the process.
 #undef assert
 #define assert(...) ((__VA_ARGS__) ? void() : graded_assert_failed(#__VA_ARGS__, __LINE__))
 static void graded_assert_failed(const char* what, int line) {

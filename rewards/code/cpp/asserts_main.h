@@ -1,5 +1,5 @@
 
-// Behind them: their main function as a test.
+// Placed after C++ tests with asserts (source.py): runs their main function as a GoogleTest test.
 extern "C" int graded_main(int, char**);
 TEST(Asserts, main) {
   char name[] = "tests";

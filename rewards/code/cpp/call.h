@@ -1,6 +1,6 @@
-// Reads arguments and writes results of declared types as JSON; part of every precompiled header. Sets, tuples and
-// structs are arrays, maps arrays of pairs. Nothing here is secret: a program that writes a result by itself still has to
-// know the right one. Input is what values.py writes, so it is not checked.
+// Reads arguments and writes results of declared types as JSON; runs in the candidate's process (driver.cpp, shim.j2).
+// Sets, tuples and structs are arrays, maps are arrays of pairs. Nothing here is secret: a program that bypasses it to
+// write a result still has to compute the right one. The input is trusted: values.py writes it.
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -24,7 +24,7 @@ namespace graded {
 
 struct In {
   const char* at;
-  // Passes over blanks and this character, if it is next.
+  // Skips blanks, then `mark` if it is the next character; returns whether it was.
   bool skip(char mark) {
     while (*at == ' ') ++at;
     if (*at != mark) return false;
@@ -38,7 +38,7 @@ struct Out {
 
 template <class T, class = void> struct Codec;
 
-// An element of an array, with the bracket or comma before it; a struct's fields are read by such calls in their order.
+// Reads an array element and the bracket or comma before it. A struct's fields are read in order, one call each.
 template <class T> T item(In& in) {
   if (!in.skip('[')) in.skip(',');
   return Codec<T>::get(in);
@@ -49,20 +49,22 @@ template <class T> void put_item(Out& out, const T& value) {
   Codec<T>::put(out, value);
 }
 
-// The result of a call, as the declared type has it; a number that this type cannot hold is written as it is, and refused.
+// Writes the result of a call, converted to the declared type. A number that does not fit this type is written
+// unconverted, and values.py rejects it.
 template <class Declared, class T> void put_result(Out& out, T&& value) {
-  using Given = std::decay_t<T>;
-  if constexpr (std::is_integral_v<Declared> && !std::is_same_v<Declared, bool> && std::is_arithmetic_v<Given>) {
-    if (static_cast<Given>(static_cast<Declared>(value)) != value) return put_item<Given>(out, value);
+  using Returned = std::decay_t<T>;
+  if constexpr (std::is_integral_v<Declared> && !std::is_same_v<Declared, bool> && std::is_arithmetic_v<Returned>) {
+    if (static_cast<Returned>(static_cast<Declared>(value)) != value) return put_item<Returned>(out, value);
   }
   const Declared converted = std::forward<T>(value);
   put_item<Declared>(out, converted);
 }
 
-// Calls with the arguments, as variables; only where none of that fits (`vector<int>&&`), as values.
-template <class Fits, class Call, class... T> void call(Fits, Call made, T&... args) {
-  if constexpr (std::is_invocable_v<Fits, T...> && !std::is_invocable_v<Fits, T&...>) made(std::move(args)...);
-  else made(args...);
+// Passes the arguments as lvalues; as rvalues only if lvalues do not fit (`vector<int>&&`). Fits: a callable whose
+// signature accepts the same arguments as the candidate's function.
+template <class Fits, class Call, class... T> void call(Fits, Call invoke, T&... args) {
+  if constexpr (std::is_invocable_v<Fits, T...> && !std::is_invocable_v<Fits, T&...>) invoke(std::move(args)...);
+  else invoke(args...);
 }
 
 template <class T> struct Codec<T, std::enable_if_t<std::is_integral_v<T>>> {
@@ -105,7 +107,7 @@ template <> struct Codec<std::string> {
     for (in.skip('"'); *in.at != '"'; ++in.at) {
       if (*in.at != '\\') {
         value += *in.at;
-      } else if (*++in.at == 'u') {  // json.dumps writes control characters so
+      } else if (*++in.at == 'u') {  // json.dumps writes control characters as \u00XX
         value += static_cast<char>(std::strtol(std::string(in.at + 1, 4).c_str(), nullptr, 16));
         in.at += 4;
       } else {

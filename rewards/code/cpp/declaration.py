@@ -1,10 +1,11 @@
-"""Types of C++ test data: a row's `declaration`, read into types that values can be checked against.
+"""Parses a row's C++ `declaration` into types, against which the values of test cases are validated.
 
     read_declaration("struct P { int x; double y; }; P moved(const P& p, std::vector<int> by);")
 
-A declaration holds structs and aliases, then one function. `std::` may be left out. A type is plain data: integers,
-floats, bool, char, strings, vector, list, deque, array, set, pair, tuple, map, optional, and structs of these.
-Pointers, classes with methods, templates and enumerations are refused: no test case could hold their values.
+Runs in the caller's process; a declaration is trusted, as tests are. It has structs and aliases, then one function.
+`std::` may be omitted. Types are plain data: integers, floats, bool, char, strings, vector, list, deque, array, set,
+pair, tuple, map, optional, and structs of these. Pointers, classes with methods, templates and enumerations are
+rejected, because a test case cannot hold their values.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ NUMBER_WORDS = frozenset({"long", "short", "int", "signed", "unsigned", "char", 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*|\[\[.*?\]\]|\busing\s+namespace\s+std\s*;", re.S | re.M)
 _TOKEN = re.compile(r"[A-Za-z_]\w*(?:\s*::\s*[A-Za-z_]\w*)*|\d+|&&|\S")
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_DEEPEST = 32  # type arguments in one another
+_DEEPEST = 32  # nesting depth of type arguments
 
 
 class DeclarationError(ValueError):
-    """A declaration that cannot be read, or a type that no test case can hold; the message is for its author."""
+    """A declaration that cannot be parsed, or a type whose values a test case cannot hold."""
 
 
 @dataclass(frozen=True)
 class Type:
-    """kind with its arguments. cpp: the C++ spelling ("" of a Python type). fields: a struct's names; size: an
-    array's length, 0 for other types.
+    """A type. args: its type arguments, or a struct's field types. cpp: the C++ spelling, "" if there is none. fields:
+    a struct's field names. size: an array's length, 0 for other types.
     """
 
     kind: Kind
@@ -48,7 +49,7 @@ class Type:
     size: int = 0
 
     def holds(self, *kinds: Kind) -> bool:
-        """Whether any of these kinds is in the type."""
+        """Whether the type or any type inside it is of one of these kinds."""
         return self.kind in kinds or any(arg.holds(*kinds) for arg in self.args)
 
     def __str__(self) -> str:
@@ -58,7 +59,7 @@ class Type:
 
 @dataclass(frozen=True)
 class Param:
-    """mutable: a reference through which the function can change its argument."""
+    """A parameter. mutable: a non-const lvalue reference, through which the function can change its argument."""
 
     name: str
     type: Type
@@ -67,7 +68,7 @@ class Param:
 
 @dataclass(frozen=True)
 class Declaration:
-    """A function, and the text of each struct and alias before it by name, in order."""
+    """A function. structs: declared before it. texts: name -> source of each struct and alias, in order."""
 
     function: str
     params: tuple[Param, ...]
@@ -77,17 +78,17 @@ class Declaration:
 
     @property
     def changed(self) -> list[Type]:
-        """Types of the parameters whose values come back."""
+        """Types of the mutable parameters, whose values the driver writes after the call."""
         return [param.type for param in self.params if param.mutable]
 
 
 def read_declaration(text: str) -> Declaration:
-    """Structs, aliases, then the function; with or without a last `;` or a body. Raises DeclarationError."""
+    """Parse structs, aliases, then the function, with or without a final `;` or a body. Raises DeclarationError."""
     return _Reader(_COMMENT.sub(" ", text)).read()
 
 
 class _Reader:
-    """Recursive descent; every method starts at the current token and ends behind what it has read."""
+    """Recursive-descent parser; each method starts at the current token and advances past what it parses."""
 
     def __init__(self, text: str) -> None:
         self._tokens = [re.sub(r"\s+", "", token) for token in _TOKEN.findall(text)]
@@ -96,6 +97,7 @@ class _Reader:
         self._texts: dict[str, str] = {}
 
     def read(self) -> Declaration:
+        """The whole text."""
         while self._at < len(self._tokens):
             if self._accept(";"):
                 continue
@@ -113,20 +115,24 @@ class _Reader:
         raise DeclarationError("it declares no function")
 
     def _peek(self, ahead: int = 0) -> str:
+        """The current token, or one after it; "" at the end."""
         at = self._at + ahead
         return self._tokens[at] if at < len(self._tokens) else ""
 
     def _accept(self, *tokens: str) -> bool:
+        """Whether the current token is one of these; advances if so."""
         accepted = self._peek() in tokens
         self._at += accepted
         return accepted
 
     def _expect(self, token: str, where: str) -> None:
+        """Advance past this token. where: what is being parsed, for the error message."""
         if not self._accept(token):
             rest = " ".join(self._tokens[self._at :])[:60]
             raise DeclarationError(f"{where}: {token!r} must follow, not {rest or 'the end'!r}")
 
     def _name(self, where: str) -> str:
+        """An identifier."""
         name = self._peek()
         if not _NAME.fullmatch(name):
             raise DeclarationError(f"{where}: {name!r} is no name")
@@ -134,10 +140,12 @@ class _Reader:
         return name
 
     def _alias(self, name: str, kind: Type) -> None:
+        """The end of an alias; adds it to the known names."""
         self._expect(";", f"the alias {name}")
         self._names[name], self._texts[name] = kind, f"using {name} = {kind.cpp};"
 
     def _struct(self) -> None:
+        """A struct of plain data; adds it to the known names."""
         self._at += 1
         name = self._name("a struct")
         self._expect("{", f"the struct {name!r}")
@@ -161,7 +169,7 @@ class _Reader:
         self._texts[name] = f"struct {name} {{{text} }};"
 
     def _skip(self, *ends: str) -> list[str]:
-        """The tokens up to one of `ends` outside of brackets: an initialiser."""
+        """The tokens up to one of `ends` outside of brackets, e.g. an initialiser."""
         start, depth = self._at, 0
         while self._peek() and (depth or self._peek() not in ends):
             depth += {"(": 1, "{": 1, "<": 1, ")": -1, "}": -1, ">": -1}.get(self._peek(), 0)
@@ -171,6 +179,7 @@ class _Reader:
         return self._tokens[start : self._at]
 
     def _function(self) -> Declaration:
+        """The function, and with it the whole declaration."""
         result = self._type("the result", void=True)
         self._accept("&", "&&")
         name = self._name("the function")
@@ -191,6 +200,7 @@ class _Reader:
         return Declaration(name, tuple(params), result, structs, self._texts)
 
     def _param(self, number: int) -> Param:
+        """One parameter. number: its index, which names it if it has no name."""
         start = self._at
         kind = self._type(f"a{number}")
         constant = "const" in itertools.takewhile("<".__ne__, self._tokens[start : self._at])
@@ -203,6 +213,7 @@ class _Reader:
         return Param(name, kind, mutable)
 
     def _type(self, where: str, void: bool = False, depth: int = 0) -> Type:
+        """A type without `&`. void: whether `void` is allowed."""
         start = self._at
         while self._accept(*_SPECIFIERS):
             pass
@@ -224,6 +235,7 @@ class _Reader:
         return kind
 
     def _generic(self, name: str, where: str, depth: int) -> Type | None:
+        """The type arguments of a template; None if their number is wrong."""
         args: list[Type] = []
         size = 0
         while not args or self._accept(","):
@@ -249,7 +261,7 @@ class _Reader:
 
 
 def _canonical(words: list[str]) -> str:
-    """One spelling for each plain type: `std::` before what is in std, `long int` as `long`."""
+    """The canonical spelling of a type's words: with `std::` for names in std; `long` for `long int`."""
     if words[0] not in NUMBER_WORDS:
         return f"std::{words[0]}" if f"std::{words[0]}" in {*_PLAIN, *_GENERIC} else words[0]
     if "char" in words and len(words) == 2:

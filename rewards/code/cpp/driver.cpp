@@ -1,6 +1,7 @@
-// The main function of a program under tests of kind "call": arguments on standard input, the result on descriptor 3:
-// an array of the returned value and of mutable references, or an object that says what was thrown.
-// Compiled once per toolchain. `graded_call` is the shim at the end of the candidate's source (toolchain.py).
+// The main function of a program under tests of kind "call"; runs in the candidate's process. It reads the arguments
+// from standard input and writes the result to descriptor 3: an array of the returned value and of the mutable
+// references, or an object with the classes and the message of the exception thrown. values.py validates the result.
+// Compiled once per toolchain. `graded_call` is the shim (shim.j2) at the end of the candidate's source (toolchain.py).
 
 #include <unistd.h>
 
@@ -14,10 +15,12 @@ void graded_call(graded::In& in, graded::Out& out);
 
 namespace {
 
+// Adds the class name `text` to `names` if the exception is an E.
 template <class E> void name(const std::exception& thrown, const char* text, std::string& names) {
   if (dynamic_cast<const E*>(&thrown)) names += std::string(text) + ",";
 }
 
+// The standard classes of an exception, comma-separated, the most derived first.
 std::string classes(const std::exception& thrown) {
   std::string names;
   name<std::invalid_argument>(thrown, "std::invalid_argument", names);
@@ -33,13 +36,15 @@ std::string classes(const std::exception& thrown) {
   return names + "std::exception";
 }
 
+// All of standard input.
 std::string arguments() {
   std::string bytes;
   static char part[1 << 16];
-  for (ssize_t got; (got = read(0, part, sizeof part)) > 0;) bytes.append(part, static_cast<std::size_t>(got));
+  for (ssize_t size; (size = read(0, part, sizeof part)) > 0;) bytes.append(part, static_cast<std::size_t>(size));
   return bytes;
 }
 
+// Replaces the output with the object for an exception.
 void failed(graded::Out& out, const std::string& names, const std::string& message) {
   out.text = "{\"raised\":\"" + names + "\",\"message\":";
   graded::put(out, message);

@@ -1,8 +1,9 @@
 // Runs one GoogleTest test of a program and reports its verdict; compiled once per toolchain (source.py).
 //
-// Standard input holds a nonce and the name of a test (no name: list the tests). The verdict goes to descriptor 3, unless
-// it is a failure after the nonce, which is taken before constructors of the program run. The program under test shares this process: code
-// that looks for the nonce in memory can forge a verdict. Scores say so (`isolation: shared`).
+// Standard input holds a nonce and the name of a test (no name: list the tests). Both are read before constructors of
+// the program run. The verdict is written to descriptor 3, after the nonce unless the test failed. The program under
+// test shares this process: code that searches memory for the nonce can forge a verdict, so scores have `isolation:
+// shared`.
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -19,18 +20,20 @@ constexpr int kVerdict = 3;
 std::string* order;
 int verdict_fd;
 
+// Reads nonce and test name, and moves descriptor 3 to another number.
 __attribute__((constructor(101))) void take_order() {
   order = new std::string(4096, '\0');
   std::size_t size = 0;
   for (ssize_t more; (more = read(0, &(*order)[size], order->size() - size)) > 0;) size += static_cast<std::size_t>(more);
   if (size < kNonce) _exit(101);
   order->resize(size);
-  close(0);  // it could be read once more
+  close(0);  // otherwise the program could read it again
   open("/dev/null", O_RDONLY);
-  verdict_fd = dup2(kVerdict, 8 + static_cast<unsigned char>((*order)[0]) % 16);  // a number that differs from run to run
+  verdict_fd = dup2(kVerdict, 8 + static_cast<unsigned char>((*order)[0]) % 16);  // a different number in each run
   close(kVerdict);
 }
 
+// Writes "P" (passed), "F" and a message (failed) or "L" and the tests' names (listing), and ends the process.
 [[noreturn]] void report(const std::string& verdict) {
   const std::string text = verdict[0] == 'F' ? verdict : order->substr(0, kNonce) + verdict;
   for (std::size_t done = 0; done < text.size();) {
@@ -41,6 +44,7 @@ __attribute__((constructor(101))) void take_order() {
   _exit(0);
 }
 
+// Records the test that ran, and its first failure.
 class Watcher : public testing::EmptyTestEventListener {
  public:
   int ended = 0;
@@ -59,6 +63,7 @@ class Watcher : public testing::EmptyTestEventListener {
   }
 };
 
+// "L" and the names of all registered tests, one per line.
 std::string listing() {
   std::string names = "L";
   const auto& unit = *testing::UnitTest::GetInstance();

@@ -1,4 +1,4 @@
-// Stands before the tests' source. Death tests fork, which graded programs may not.
+// Placed before the tests' source (source.py). Death tests fork, which the sandbox does not allow.
 
 #undef EXPECT_DEATH
 #undef ASSERT_DEATH

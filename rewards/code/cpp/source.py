@@ -2,14 +2,14 @@
 
     read({"kind": "gtest", "source": "TEST(Add, Small) { EXPECT_EQ(add(1, 2), 3); }"})
 
-With `declarations` (prototypes and types, trusted as the tests are) the tests are compiled against those alone and
-linked to the solution: one that does not define what they need is a compile error. Without, the tests are compiled
-together with the solution, whose macros are expanded before.
+With `declarations` (trusted prototypes and types) the tests are compiled against those alone and linked with the
+solution; a solution that does not define what they need is a compile error. Without `declarations` the tests are
+compiled together with the solution, whose macros are expanded first.
 
-Solution and tests share one process. A test is passed if the harness (harness.cpp) reports it on a descriptor, so that
-neither output nor exit code count. A solution made for it can forge that: its types and overloads take part in the
-tests' comparisons where there are no declarations, and its machine code can always reach the harness. Tests of kind
-"call" have no such gap.
+This module runs in the caller's process; solution and tests share one process in the sandbox. A test passes if the
+harness (harness.cpp) reports it on a descriptor; output and exit code do not count. A malicious solution can forge
+that: without declarations its types and overloads take part in the tests' comparisons, and its machine code can always
+reach the harness. Verdicts of kind "call" cannot be forged.
 """
 
 import os
@@ -34,20 +34,20 @@ _PRELUDE, _ASSERTS, _CALL_MAIN = ((HERE / f"{name}.h").read_text() for name in (
 
 
 def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandbox: Sandbox) -> Graded:
-    """Every test of `suite.source` on the solution `source`, in the order in which they register.
+    """Run every test of `suite.source` on the solution `source`, in the order of their registration.
 
-    run: limits of one test; build: of one compiler process. Raises NotGraded for tests that do not compile or lack a
+    run: limits of one test; build: of one compiler process. Raises NotGraded if the tests do not compile or contain no
     test, RewardError if this machine has no g++.
     """
     tests, kind, declarations = suite.source, suite.kind, suite.declarations
     text, paths = _unit(tests, kind)
     outside = next((path for path in paths if path.startswith(("..", "/")) or "\0" in path), None)
     if outside:
-        raise NotGraded(f"the tests include {outside!r}, which lies outside of their folder")
+        raise NotGraded(f"the tests include {outside!r}, which is outside of their folder")
     tools = toolchain()
     test = [
         [*tools.compile("tests"), "tests/test.cpp", "-o", "tests.o"],
-        [tools.objcopy, "--redefine-sym", "main=graded_main", "tests.o"],  # the harness has the program's
+        [tools.objcopy, "--redefine-sym", "main=graded_main", "tests.o"],  # the program's main is the harness's
     ]
     objects = [tools.object("harness"), "tests.o"]
     files = {"tests/test.cpp": text}
@@ -55,30 +55,30 @@ def grade_source(source: str, suite: Suite, *, run: Limits, build: Limits, sandb
         header = "everything" if "bits/stdc++.h" in source else "usual"
         files |= dict.fromkeys(paths, f"#pragma once\n{declarations}\n".encode())
         files["given.cpp"] = OWN_MAIN + encoded(source)
-        files["tests.o"], alone = build_program(files, [*test, ["/bin/cp", "tests.o", "program"]], build, sandbox)
-        if alone.compile_error is not None:
-            raise NotGraded(f"the tests: {alone.compile_error}")
-        spent = alone.compile_cpu_s
+        files["tests.o"], built = build_program(files, [*test, ["/bin/cp", "tests.o", "program"]], build, sandbox)
+        if built.compile_error is not None:
+            raise NotGraded(f"the tests: {built.compile_error}")
+        compile_cpu_s = built.compile_cpu_s
         steps = [[*tools.compile(header), "given.cpp", "-o", "given.o"], tools.link(*objects, "given.o", "-lgtest")]
     else:
-        spent = 0.0
+        compile_cpu_s = 0.0
         includes = "\n".join(_SYSTEM_INCLUDE.findall(source))
-        # None of the solution's macros can change a test, and a main function of its own has another name.
+        # The solution is preprocessed first, so that its macros cannot change a test; its main function is renamed.
         expand = [tools.gxx, COMMON[0], "-w", "-E", "-P", "given.cpp", "-o", "expanded.cpp"]
         for path in paths:
             files[path] = f'#pragma once\n{includes}\n#include "{"../" * path.count("/")}expanded.cpp"\n'.encode()
         files["given.cpp"] = OWN_MAIN + encoded(_SYSTEM_INCLUDE.sub("", source))
         steps = [expand, *test, tools.link(*objects, "-lgtest")]
     binary, built = build_program(files, steps, build, sandbox)
-    spent += built.compile_cpu_s
+    compile_cpu_s += built.compile_cpu_s
     if not binary:
-        return replace(built, compile_cpu_s=spent)
+        return replace(built, compile_cpu_s=compile_cpu_s)
     tested = [_tested(binary, name, run, sandbox) for name in _names(binary, tests, kind, run, sandbox)]
-    return Graded(tested, compile_cpu_s=spent, run_cpu_s=sum(test.cpu_s for test in tested))
+    return Graded(tested, compile_cpu_s=compile_cpu_s, run_cpu_s=sum(test.cpu_s for test in tested))
 
 
 def _unit(tests: str, kind: str) -> tuple[bytes, list[str]]:
-    """The tests as a file tests/test.cpp, and the paths of files that they include."""
+    """The content of tests/test.cpp, and the paths of the files that it includes."""
     text, source = _PRELUDE, tests
     if kind == "asserts":
         source = _ASSERT_INCLUDE.sub("", source)
@@ -93,8 +93,8 @@ def _unit(tests: str, kind: str) -> tuple[bytes, list[str]]:
 
 
 def _names(program: bytes, tests: str, kind: str, run: Limits, sandbox: Sandbox) -> list[str]:
-    """The tests that register themselves, without those that are not in the source of the tests, and with those that
-    have to be there. Raises NotGraded where there are none.
+    """Names of the tests to run: those that the program lists if all their words occur in the tests' source, since a
+    solution could register its own, and those that the source defines. Raises NotGraded if there are none.
     """
     if kind == "asserts":
         return ["Asserts.main"]
@@ -112,6 +112,7 @@ def _names(program: bytes, tests: str, kind: str, run: Limits, sandbox: Sandbox)
 
 
 def _tested(program: bytes, name: str, run: Limits, sandbox: Sandbox) -> Tested:
+    """The result of one test, run in its own process."""
     report, ran = _report(program, name, run, sandbox)
     if report == b"P":
         return Tested("passed", ran.cpu_s, name=name)
@@ -126,7 +127,7 @@ def _tested(program: bytes, name: str, run: Limits, sandbox: Sandbox) -> Tested:
 
 
 def _report(program: bytes, test: str, run: Limits, sandbox: Sandbox) -> tuple[bytes, Ran]:
-    """What the harness wrote: a failure, or what follows the nonce."""
+    """The harness's report on one test, or its listing if `test` is empty; b"" without the nonce, unless a failure."""
     nonce = os.urandom(_NONCE_BYTES)
     (ran,) = sandbox.execute(program, ["tests"], [Case(nonce + test.encode(), result=True)], run)
     if ran.result.startswith(nonce):

@@ -1,8 +1,9 @@
-"""g++, the linker and GoogleTest of this machine, what is compiled from them once, and programs built with them.
+"""Builds C++ programs with this machine's g++, linker and GoogleTest, and caches what is compiled only once.
 
-Precompiled headers, the driver and the harness come from our own sources and the system's, so they are made outside of
-the sandbox, each when it is first needed on a machine (2 to 6 s of CPU), in a cache folder that builds in the sandbox
-may read. Their names hold a hash of all that went into them.
+Runs in the caller's process; candidates' sources are compiled in the sandbox. Precompiled headers, the driver and the
+harness are compiled from trusted sources (ours and the system's), so this happens outside of the sandbox, when each is
+first needed on a machine (2 to 6 s of CPU). Their cache folder is readable by builds in the sandbox; the names contain
+a hash of their inputs.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 LOG_CHARS = 2000
-# A main function of the candidate's gets another name: the driver or the harness has the program's.
+# Renames a main function in the candidate's source: the program's main is that of the driver or the harness.
 OWN_MAIN = b'#define main graded_own_main\n#line 1 "solution.cpp"\n'
-# As judges of contests compile: with GNU extensions, and with ONLINE_JUDGE, without which programs read an input.txt.
+# As contest judges compile: GNU extensions, and ONLINE_JUDGE, without which some programs read input.txt.
 _STANDARD, _NEWER_STANDARD = "-std=gnu++17", "-std=gnu++20"
 COMMON = [
     _STANDARD, "-DONLINE_JUDGE", "-w", "-fPIE", "-fno-gnu-unique", "-fdiagnostics-color=never", "-fmax-errors=5",
     "-pipe",
 ]  # fmt: skip
-# What C++17 has not. A program that has none of it is an error in C++20, too.
+# Headers and names of C++20. A program without any of them that fails in C++17 fails in C++20, too.
 _NEWER = re.compile(
     rb"<=>|<(?:bit|compare|concepts|coroutine|format|numbers|ranges|span|semaphore|latch|barrier|source_location|version)>"
     rb"|\b(?:ranges|views|concept|requires|consteval|constinit|co_(?:await|return|yield)|using\s+enum|char8_t|jthread|ssize"
@@ -48,10 +49,10 @@ _NEWER = re.compile(
     rb"|count[lr]_(?:zero|one)|(?:strong|weak|partial)_ordering|to_array|bind_front|make_shared|remove_cvref_t|source_location)\b"
 )
 _INCLUDED_FROM = re.compile(r"^(?:In file included from| +from) .*\n", re.MULTILINE)
-_TOO_LARGE = re.compile(r"^\S+: .*File size limit exceeded signal", re.MULTILINE)  # the driver's words for SIGXFSZ
+_TOO_LARGE = re.compile(r"^\S+: .*File size limit exceeded signal", re.MULTILINE)  # g++'s message for SIGXFSZ
 
 _USUAL = (HERE / "usual.h").read_text()
-# Precompiled headers by name, with the flag that decides whether g++ accepts them.
+# Precompiled headers: name -> optimisation flag (must be the same where they are used), source.
 HEADERS: Mapping[str, tuple[str, str]] = {
     "usual": ("-O0", f'{_USUAL}#include "call.h"\n'),
     "everything": ("-O0", '#include <bits/stdc++.h>\n#include "call.h"\n'),
@@ -60,7 +61,7 @@ HEADERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-# Comments and literals. These patterns run on hostile text in our process: none may take more than linear time.
+# Comments and literals. These patterns run on untrusted text in this process: each must take linear time.
 _NO_CODE = re.compile(r"""//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])'""", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _SOLUTION = re.compile(r"\b(?:class|struct)\s+Solution\b[^;{]{0,200}\{")
@@ -68,7 +69,7 @@ _SOLUTION = re.compile(r"\b(?:class|struct)\s+Solution\b[^;{]{0,200}\{")
 
 @dataclass(frozen=True)
 class Toolchain:
-    """gxx, objcopy: paths. linker: g++ and its flags. version: a hash of these tools and their libraries."""
+    """A machine's tools. gxx, objcopy: paths. linker: command that links. version: a hash of tools and libraries."""
 
     gxx: str
     objcopy: str
@@ -76,40 +77,41 @@ class Toolchain:
     version: str
 
     def compile(self, header: str) -> list[str]:
-        """g++ up to the object file, with the precompiled header of this name."""
+        """The command that compiles to an object file, with the precompiled header of this name."""
         flag, text = HEADERS[header]
-        made = _made(self, header, "all.h", text, (flag, "-x", "c++-header"), "all.h.gch")
-        return [self.gxx, *COMMON, flag, "-include", str(made / "all.h"), "-c"]
+        folder = _cached(self, header, "all.h", text, (flag, "-x", "c++-header"), "all.h.gch")
+        return [self.gxx, *COMMON, flag, "-include", str(folder / "all.h"), "-c"]
 
     def object(self, name: str) -> str:
-        """The object file of the driver or the harness."""
+        """Path of the object file of the driver or the harness."""
         text = (HERE / f"{name}.cpp").read_text()
-        return str(_made(self, name, f"{name}.cpp", text, ("-O1", "-c"), f"{name}.o") / f"{name}.o")
+        return str(_cached(self, name, f"{name}.cpp", text, ("-O1", "-c"), f"{name}.o") / f"{name}.o")
 
     def link(self, *objects: str) -> list[str]:
-        """All of these into a file `program`."""
+        """The command that links these objects into the file `program`."""
         return [*self.linker, *objects, "-o", "program"]
 
 
 def build_program(
     files: Mapping[str, bytes], steps: Sequence[Sequence[str]], limits: Limits, sandbox: Sandbox
 ) -> tuple[bytes, Graded]:
-    """The file `program` that these commands make of these files, each after the one before has succeeded: in C++17, or
-    in C++20 where that fails and a file has something of C++20.
+    """Run these commands in the sandbox on these files until one fails: in C++17, and again in C++20 if that fails and
+    a source uses C++20.
 
-    Where there is none its bytes are empty, and the second says why; it holds the CPU time in either case.
+    Returns the file `program`, empty if it was not built, and the compiler's error, if any, with the CPU time.
     """
     program, built = _built(files, steps, limits, sandbox)
     if program or not any(_NEWER.search(text) for name, text in files.items() if name.endswith(".cpp")):
         return program, built
     newer = [[_NEWER_STANDARD if arg == _STANDARD else arg for arg in step] for step in steps]
-    program, again = _built(files, newer, limits, sandbox)  # without precompiled headers, which are C++17
-    return program, replace(again if program else built, compile_cpu_s=built.compile_cpu_s + again.compile_cpu_s)
+    program, rebuilt = _built(files, newer, limits, sandbox)  # g++ skips the precompiled headers, which are C++17
+    return program, replace(rebuilt if program else built, compile_cpu_s=built.compile_cpu_s + rebuilt.compile_cpu_s)
 
 
 def _built(
     files: Mapping[str, bytes], steps: Sequence[Sequence[str]], limits: Limits, sandbox: Sandbox
 ) -> tuple[bytes, Graded]:
+    """As `build_program`, with the commands unchanged."""
     script = "".join(shlex.join(step) + "\n" for step in steps).encode()
     built = sandbox.build({**files, "steps.sh": script}, ["/bin/sh", "-e", "steps.sh"], limits, ["program"])
     if built.status == "ok" and built.outputs.get("program"):
@@ -123,65 +125,65 @@ def _built(
 
 
 def encoded(source: str) -> bytes:
-    """As a compiler reads it; halves of surrogate pairs are not text."""
+    """The source in UTF-8; lone surrogates, which cannot be encoded, become `?`."""
     return source.encode("utf-8", "replace")
 
 
 def compile_program(source: str, *, build: Limits, sandbox: Sandbox) -> tuple[bytes, Graded]:
-    """A program with a main of its own, optimised (-O2), to be run by Sandbox.execute. Raises RewardError."""
+    """Build a program with its own main function, optimised (-O2), for Sandbox.execute. Raises RewardError."""
     tools = toolchain()
     steps = [[*tools.compile("fast"), "solution.cpp", "-o", "solution.o"], tools.link("solution.o")]
     return build_program({"solution.cpp": encoded(source)}, steps, build, sandbox)
 
 
 def compile_call(source: str, declaration: Declaration, *, build: Limits, sandbox: Sandbox) -> tuple[bytes, Graded]:
-    """The program that calls the declared function of `source`, for tests of kind "call". Raises RewardError.
+    """Build the program that calls the declared function of `source`, for tests of kind "call". Raises RewardError.
 
-    The driver (driver.cpp) reads the arguments from standard input, calls the shim of the declared types at the end of
-    `source` and writes the result as JSON. Neither a test nor an expected value is ever compiled or read there, so a
-    program has nothing to forge: one that takes over its whole process still has to write the right result. Overloads
-    and conversions are settled in the shim, after all of the candidate's code: `long long` for `int`, `const&`,
-    templates, lambdas and macros work, whatever does not convert to the declared type is a compile error.
+    The driver (driver.cpp) reads the arguments from standard input, calls the shim (shim.j2) at the end of `source` and
+    writes the result as JSON. No test and no expected value is compiled into the program or read by it, so it cannot
+    forge a verdict: a program that takes over its process still has to write the right result. The shim comes after all
+    of the candidate's code, so the compiler resolves overloads and conversions there: `long long` for `int`, `const&`,
+    templates, lambdas and macros work; what does not convert to the declared type is a compile error.
     """
-    if not re.search(rf"\b{declaration.function}\b", source):  # or `using namespace std` would find std::gcd
+    if not re.search(rf"\b{declaration.function}\b", source):  # otherwise `using namespace std` would find std::gcd
         return b"", Graded(compile_error=f"the program defines no function {declaration.function!r}")
     tools = toolchain()
     header = "everything" if "bits/stdc++.h" in source else "usual"
     compile_it = [*tools.compile(header), "solution.cpp", "-o", "solution.o"]
     steps = [compile_it, tools.link("solution.o", tools.object("driver"))]
     plain = _NO_CODE.sub(" ", source)
-    given = "".join(f"{text}\n" for name, text in declaration.texts.items() if not _defines(plain, name))
+    types = "".join(f"{text}\n" for name, text in declaration.texts.items() if not _defines(plain, name))
     shim = _shim().render(vars(declaration), method=_has_method(plain, declaration.function))
-    own = {
+    declared = {
         declaration.function,
         *declaration.texts,
         *(name for struct in declaration.structs for name in struct.fields),
     }
-    names = sorted(set(_WORD.findall(shim)) - own - NUMBER_WORDS)  # which macros of the candidate may have
+    names = sorted(set(_WORD.findall(shim)) - declared - NUMBER_WORDS)  # the candidate may have macros of these names
     undefined = "".join(f"#undef {name}\n" for name in names)
-    unit = given.encode() + OWN_MAIN + encoded(f"{source}\n\n{undefined}{shim}")
+    unit = types.encode() + OWN_MAIN + encoded(f"{source}\n\n{undefined}{shim}")
     return build_program({"solution.cpp": unit}, steps, build, sandbox)
 
 
 @cache
 def _shim() -> jinja2.Template:
-    import jinja2  # only what compiles calls pays for it
+    import jinja2  # here, so that only builds of calls pay for the import
 
     text = (HERE / "shim.j2").read_text("utf-8")
     return jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(text)  # noqa: S701  # C++, not HTML
 
 
 def _defines(source: str, name: str) -> bool:
-    """Whether the source brings its own struct or alias of that name."""
-    named = (
+    """Whether the source defines a struct or alias of that name."""
+    pattern = (
         rf"\b(?:struct|class|union)\s+{name}\b[^;{{()]{{0,200}}\{{|\busing\s+{name}\s*="
         rf"|\btypedef\b[^;{{}}]{{0,200}}\b{name}\s*;|\}}\s*{name}\s*[;,]"
     )
-    return re.search(named, source) is not None
+    return re.search(pattern, source) is not None
 
 
 def _has_method(source: str, function: str) -> bool:
-    """Whether a class Solution has a member of that name."""
+    """Whether the source has a class Solution with a member of that name."""
     opening = _SOLUTION.search(source)
     depth = 1
     for mark in re.finditer(rf"[{{}}]|\b{function}\b", source[opening.end() :] if opening else ""):
@@ -193,15 +195,16 @@ def _has_method(source: str, function: str) -> bool:
 
 @cache
 def toolchain() -> Toolchain:
-    """This machine's. Raises RewardError."""
+    """This machine's toolchain. Raises RewardError if a tool or library is missing."""
     gxx = _tool("g++")
-    gold = ["-fuse-ld=gold"] if shutil.which("ld.gold") else []  # links these three times as fast
+    gold = ["-fuse-ld=gold"] if shutil.which("ld.gold") else []  # links these programs three times as fast
     stamps = [os.stat(path) for path in (os.path.realpath(gxx), _file(gxx, "libgtest.a"), _file(gxx, "libc.so.6"))]
     parts = [_run(gxx, "-v", "--version"), *(f"{stamp.st_size} {stamp.st_mtime_ns}" for stamp in stamps)]
     return Toolchain(gxx, _tool("objcopy"), (gxx, "-pie", "-s", *gold), _hash(parts))
 
 
 def _tool(name: str) -> str:
+    """Path of an executable."""
     path = shutil.which(name)
     if path is None:
         raise RewardError(f"C++ rewards need {name}: apt-get install g++ libgtest-dev")
@@ -209,13 +212,15 @@ def _tool(name: str) -> str:
 
 
 def _run(*argv: str) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "LC_ALL": "C"})
-    if done.returncode:
-        raise RewardError(f"{' '.join(argv)[:200]}: {done.stderr.strip()[-500:]}")
-    return done.stdout + done.stderr
+    """Output of a trusted command, run outside of the sandbox."""
+    result = subprocess.run(argv, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "LC_ALL": "C"})
+    if result.returncode:
+        raise RewardError(f"{' '.join(argv)[:200]}: {result.stderr.strip()[-500:]}")
+    return result.stdout + result.stderr
 
 
 def _file(gxx: str, name: str) -> str:
+    """Path of a library file that g++ links."""
     path = _run(gxx, f"-print-file-name={name}").strip()
     if not os.path.isabs(path):
         raise RewardError(f"g++ finds no {name}: apt-get install g++ libgtest-dev")
@@ -227,22 +232,22 @@ def _hash(parts: Sequence[str]) -> str:
 
 
 @cache
-def _made(tools: Toolchain, name: str, source: str, text: str, flags: tuple[str, ...], target: str) -> Path:
-    """The folder that holds `source` with this text, and what g++ makes of it."""
+def _cached(tools: Toolchain, name: str, source: str, text: str, flags: tuple[str, ...], target: str) -> Path:
+    """The cache folder with the file `source`, which has this text, and the `target` that g++ compiles from it."""
     codec = (HERE / "call.h").read_text() if '"call.h"' in text else ""
     root = toolchain_folder() / "cpp"
     root.mkdir(parents=True, exist_ok=True, mode=0o755)
     folder = root / f"{name}-{_hash([tools.version, repr((COMMON, flags)), text, codec])}"
     with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for stale in root.glob(f"new-{name}-*"):  # of a process that was killed
+        for stale in root.glob(f"new-{name}-*"):  # left by a killed process
             shutil.rmtree(stale, ignore_errors=True)
         if not folder.is_dir():
-            with tempfile.TemporaryDirectory(dir=root, prefix=f"new-{name}-") as making:
-                made = Path(making) / "made"
-                made.mkdir()
-                (made / "call.h").write_text(codec)
-                (made / source).write_text(text)
-                _run(tools.gxx, *COMMON, *flags, str(made / source), "-o", str(made / target))
-                made.rename(folder)
+            with tempfile.TemporaryDirectory(dir=root, prefix=f"new-{name}-") as scratch:
+                new = Path(scratch) / "made"
+                new.mkdir()
+                (new / "call.h").write_text(codec)
+                (new / source).write_text(text)
+                _run(tools.gxx, *COMMON, *flags, str(new / source), "-o", str(new / target))
+                new.rename(folder)
     return folder

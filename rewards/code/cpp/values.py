@@ -1,6 +1,7 @@
-"""Values of C++ test data: JSON checked against types, as rows hold it and as the driver (call.h) reads and writes it.
+"""Values of C++ tests as data: validates JSON against types, writes the driver's input and parses its output (call.h).
 
-What a program wrote is untrusted: whatever it is, reading it gives a value of the declared type or a ValueProblem.
+Runs in the caller's process. The driver's output is untrusted: parsing any bytes either returns values of the declared
+types or raises ValueProblem.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 from rewards.code.cpp.declaration import INTEGERS, Declaration, Type
 
 _SHORT = 60
-# What a case may expect to be thrown; the driver reports each of an exception's standard classes.
+# Exceptions that a case may expect; the driver (driver.cpp) reports all standard classes of an exception.
 RAISES = ("any", "std::exception", *(f"std::{name}" for name in (
     "logic_error", "invalid_argument", "domain_error", "length_error", "out_of_range", "runtime_error", "range_error",
     "overflow_error", "underflow_error", "bad_alloc",
@@ -21,12 +22,12 @@ RAISES = ("any", "std::exception", *(f"std::{name}" for name in (
 
 
 class ValueProblem(ValueError):
-    """A value that its type cannot hold; the message says where."""
+    """A value that is not of its declared type; the message contains its path."""
 
 
 def fitted(value: Any, kind: Type, where: str) -> Any:
-    """The value as its type has it: integers among floats as floats, sets sorted, maps as sorted pairs, structs as
-    objects. Raises ValueProblem.
+    """`value` in the canonical form of its type: integers of a float type as floats, sets sorted, maps as sorted pairs,
+    structs as objects. where: its path, for error messages. Raises ValueProblem.
     """
     match kind.kind:
         case "optional":
@@ -62,6 +63,7 @@ def fitted(value: Any, kind: Type, where: str) -> Any:
 
 
 def _shown(value: Any) -> str:
+    """The value's JSON, truncated, for error messages."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):
@@ -70,6 +72,7 @@ def _shown(value: Any) -> str:
 
 
 def _float(value: float, kind: Type, where: str) -> float:
+    """The value rounded to the C++ type: `float` has 32 bits."""
     try:
         return struct.unpack("<f", struct.pack("<f", value))[0] if kind.cpp == "float" else float(value)
     except OverflowError:
@@ -77,7 +80,7 @@ def _float(value: float, kind: Type, where: str) -> float:
 
 
 def _pairs(value: Any, kind: Type, where: str) -> list[list[Any]]:
-    """A map as sorted pairs; an object's keys are read as the map's key type, for JSON has only strings."""
+    """A map as sorted [key, value] pairs; a JSON object's keys, which are strings, are parsed as the map's key type."""
     items = list(value.items()) if isinstance(value, dict) else value
     key_type, value_type = kind.args
     pairs = []
@@ -97,13 +100,14 @@ def _pairs(value: Any, kind: Type, where: str) -> list[list[Any]]:
 
 
 def _distinct(values: list[Any], where: str) -> list[Any]:
+    """The values, sorted. Raises ValueProblem if one occurs twice."""
     if len({json.dumps(value) for value in values}) < len(values):
         raise ValueProblem(f"{where}: a member or key occurs twice")
     return _in_order(values)
 
 
 def _in_order(values: list[Any]) -> list[Any]:
-    """Sorted; structs, which have no order, by their text."""
+    """The values, sorted; structs, which have no order, by their JSON text."""
     try:
         return sorted(values)
     except TypeError:
@@ -111,12 +115,13 @@ def _in_order(values: list[Any]) -> list[Any]:
 
 
 def packed(values: Sequence[Any]) -> bytes:
-    """Fitted arguments as the driver reads them: a struct is an array of its fields."""
+    """The driver's input for these arguments (see `fitted`): a JSON array, with structs as arrays of their fields."""
     text = json.dumps([_arrays(value) for value in values], ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
 
 
 def _arrays(value: Any) -> Any:
+    """The value with every object replaced by the array of its values."""
     if isinstance(value, dict):
         return [_arrays(item) for item in value.values()]
     return [_arrays(item) for item in value] if isinstance(value, list) else value
@@ -124,9 +129,9 @@ def _arrays(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call did. value: the result, None of a void function. changed: the values of mutable references.
-
-    raised: the standard classes of the exception that it threw, the most derived first; None if it returned.
+    """The outcome of a call. value: its result, None for a void function. changed: the values of mutable references
+    after it. raised: the standard classes of the exception that it threw, the most derived first; None if it returned.
+    message: the exception's text.
     """
 
     value: Any = None
@@ -136,15 +141,15 @@ class Outcome:
 
 
 def read_outcome(data: bytes, declaration: Declaration) -> Outcome:
-    """What the driver wrote, or a program in its place. Raises ValueProblem."""
+    """Parse what the driver, or a program that took over its process, wrote. Raises ValueProblem."""
     try:
-        given = json.loads(data.decode("utf-8", "surrogateescape"))
+        written = json.loads(data.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as problem:
         raise ValueProblem(f"the result cannot be read: {str(problem)[:_SHORT]}") from None
-    if isinstance(given, dict):
-        names, message = str(given.get("raised", "")), str(given.get("message", ""))
+    if isinstance(written, dict):
+        names, message = str(written.get("raised", "")), str(written.get("message", ""))
         return Outcome(raised=tuple(filter(None, names.split(","))), message=message)
     void = declaration.result.kind == "void"
     kinds = declaration.changed if void else [declaration.result, *declaration.changed]
-    values = fitted(given, Type("tuple", tuple(kinds)), "the result")
+    values = fitted(written, Type("tuple", tuple(kinds)), "the result")
     return Outcome(None if void else values[0], tuple(values if void else values[1:]))
