@@ -4,7 +4,8 @@
         box.python("print(int(input()) + 1)", [Case(b"1\\n")]).runs[0].stdout
 
     supervisor   this process: sends cases and collects output bytes. It never runs a candidate's code, and the
-      |          processes below never receive an expected output: the caller compares
+      |          processes below never receive an expected output: the caller compares. (Exception: Python test code
+      |          runs in a process of its own, inside/judge.py, connected to the candidate's process by a channel)
       |  exec    python -I -S -B with an empty environment (not fork: a fork's memory could be searched)
     zygote       one for programs, one for builds, in bubblewrap's namespaces with a read-only root
       |  fork
@@ -26,7 +27,8 @@ What the sandbox does not prevent:
   temporary files of all programs, which one program can use up;
 - at level "landlock": finding out whether a path exists and its size, names in the folders of installed packages, and
   the host's name and load; a build writes to the machine's temporary directory, and a killed supervisor leaves files;
-- reading the standard library and the system's shared libraries, and in builds all of /usr except installed packages;
+- reading the standard library, the pinned packages and the system's shared libraries, and in builds all of /usr except
+  installed packages;
 - programs that do not compute their answers, e.g. with a table of known answers in the source.
 """
 

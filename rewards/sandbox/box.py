@@ -1,4 +1,7 @@
-"""`Sandbox`, the public interface: selects a level, and keeps a zygote for programs and one for builds."""
+"""`Sandbox`, the public interface: selects an isolation level, and keeps a zygote for programs and one for builds.
+
+Runs in the caller's process. Programs, and all bytes that come back from them, are untrusted.
+"""
 
 from __future__ import annotations
 
@@ -63,11 +66,11 @@ class Sandbox:
         except RewardError as problem:  # libseccomp is missing, or programs do not run
             self._programs.close()
             return str(problem)
-        through = [name for name, stopped in attacks if not stopped]
-        if attacks and not through:
+        successful = [name for name, stopped in attacks if not stopped]
+        if attacks and not successful:
             return ""
         self._programs.close()
-        return f"attacks that succeeded: {', '.join(through)}" if through else "programs do not run"
+        return f"attacks that succeeded: {', '.join(successful)}" if successful else "programs do not run"
 
     def python(
         self, code: str, cases: Sequence[Case], limits: Limits = LIMITS, keep_going: KeepGoing | None = None,
@@ -159,6 +162,7 @@ class Sandbox:
             return self._builds.retry(run)
 
     def _build_start(self) -> Start:
+        """How to start the zygote for builds; without namespaces, its scratch folder is in the temporary directory."""
         if self.level == "namespaces":
             return build_start(self.level, "/build")
         self._scratch = self._scratch or tempfile.TemporaryDirectory(prefix="build-", ignore_cleanup_errors=True)
@@ -186,9 +190,9 @@ def shared() -> Sandbox:
     Raises RewardError if no level can be used, or the environment of Python programs is not built.
     """
     environment.packages()
-    made = Sandbox()
-    atexit.register(made.close)
-    return made
+    sandbox = Sandbox()
+    atexit.register(sandbox.close)
+    return sandbox
 
 
 def selfcheck() -> tuple[Level, list[tuple[str, bool]]]:

@@ -23,7 +23,7 @@ COMMAND = "python3 -m launchers.envs sandbox"
 
 
 def digest() -> str:
-    """The environment's key: 12 hexadecimal digits, equal for equal locks."""
+    """The environment's key: 12 hexadecimal digits, equal for equal lock files."""
     return hashlib.sha256(_PYTHON.encode() + _LOCK.name.encode() + _LOCK.read_bytes()).hexdigest()[:12]
 
 
@@ -46,7 +46,7 @@ def masked(roots: tuple[str, ...]) -> frozenset[str]:
     """Real paths of the folders of installed packages below `roots`."""
     names = ("site-packages", "dist-packages")
     paths = (glob.iglob(f"{root}{depth}/{name}") for root in roots for depth in _PATTERNS for name in names)
-    return frozenset(os.path.realpath(path) for some in paths for path in some)
+    return frozenset(os.path.realpath(path) for matches in paths for path in matches)
 
 
 def readable(path: str, rights: int, listing: int, hidden: frozenset[str]) -> list[tuple[str, int]]:

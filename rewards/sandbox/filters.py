@@ -53,13 +53,13 @@ def library() -> ctypes.CDLL:
 
 
 def _bits(arg: int, value: int, mask: int = (1 << 64) - 1) -> _Compare:
-    """The condition that the masked argument has this value."""
+    """The condition that argument number `arg`, masked, has this value."""
     return _Compare(arg, _MASKED_EQUAL, mask, value)
 
 
 @lru_cache(maxsize=8)
 def write(kind: str) -> bytes:
-    """The BPF program for a kind of process: other calls fail with EPERM, other architectures are killed.
+    """The BPF program for a kind of process: other calls fail with EPERM, calls of another architecture kill it.
 
     Raises RewardError.
     """
@@ -72,7 +72,7 @@ def write(kind: str) -> bytes:
     def rule(action: int, name: str, *conditions: _Compare) -> None:
         number = seccomp.seccomp_syscall_resolve_name(name.encode())
         array = (_Compare * max(1, len(conditions)))(*conditions)
-        # negative: this architecture lacks the call (fork on aarch64), or libseccomp does not know it: not allowed
+        # negative: this architecture lacks the call (fork on aarch64), or this libseccomp does: not allowed
         if number >= 0:
             check(seccomp.seccomp_rule_add_array(context, action, number, len(conditions), array), name)
 

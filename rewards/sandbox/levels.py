@@ -29,7 +29,7 @@ _BOOT = (
     "os.register_at_fork = lambda **hooks: None; from inside.zygote import main; main(register)"
 )
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
-_LIBRARY = os.path.realpath(os.path.dirname(os.__file__))  # standard library, and the folder that contains it
+_LIBRARY = os.path.realpath(os.path.dirname(os.__file__))  # the standard library
 _OWN_LIBRARIES = (_LIBRARY, os.path.dirname(_LIBRARY))
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 _NOBODY = 65534
@@ -39,7 +39,7 @@ _SPARE_THREADS = 1024  # allowance for concurrent test processes that share a us
 
 
 def python_start(level: Level) -> Start:
-    """For Python solutions and compiled programs: system libraries, standard library and the pinned packages."""
+    """The zygote for Python solutions and compiled programs: system and standard library and packages are readable."""
     packages = ""
     with contextlib.suppress(RewardError):  # programs run without the packages
         packages = environment.packages()
@@ -51,7 +51,7 @@ def python_start(level: Level) -> Start:
 
 
 def build_start(level: Level, scratch: str) -> Start:
-    """For compilers: toolchain and headers are readable, `scratch` is writable (with namespaces a tmpfs)."""
+    """The zygote for compilers: toolchain and headers are readable, `scratch` is writable (with namespaces a tmpfs)."""
     files = []
     with contextlib.suppress(RewardError):  # builds work without the folder; its users raise the error
         files = [(str(toolchain_folder()), restrict.READ)]
@@ -97,12 +97,12 @@ def _start(
 def toolchain_folder() -> Path:
     """Folder for files compiled once per machine and readable by builds, e.g. precompiled headers; nothing secret.
 
-    $REWARDS_CACHE, else a folder in the user's cache; not root's, which the jobs' user ids cannot read.
+    $REWARDS_CACHE, else a folder in the user's cache (for root in /var/cache: the jobs' user ids cannot read /root).
     Raises RewardError if it cannot be created.
     """
-    given = os.environ.get("REWARDS_CACHE")
+    configured = os.environ.get("REWARDS_CACHE")
     user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(given or Path("/var/cache" if os.geteuid() == 0 else user) / "posttrain-recipes").resolve()
+    folder = Path(configured or Path("/var/cache" if os.geteuid() == 0 else user) / "posttrain-recipes").resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as problem:
@@ -126,7 +126,7 @@ def mounts(readable: list[str]) -> list[str]:
     parents = {str(parent) for path in [*readable, "/dev/null"] for parent in Path(path).parents}
     options = []
     for path in sorted(parents - {"/", "/usr"} - set(readable)):
-        options += ["--dir", path]  # traversable by all users, unlike perhaps the host's folder
+        options += ["--dir", path]  # traversable by all users; the host's folder may not be
     for device in ("/dev/null", "/dev/urandom"):
         options += ["--dev-bind", device, device]
     for path in sorted(set(readable)):  # parents first
@@ -155,6 +155,6 @@ def _threads_around(level: Level, own_uids: bool) -> int:
     user = _NOBODY if os.geteuid() == 0 else os.geteuid()
     threads = _SPARE_THREADS
     for process in glob.iglob("/proc/[0-9]*"):
-        with contextlib.suppress(OSError):  # the process ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended in the meantime
             threads += len(os.listdir(f"{process}/task")) if os.stat(process).st_uid == user else 0
     return threads

@@ -1,7 +1,7 @@
 """Attacks that an isolation level must stop before it is used; `python -m rewards selfcheck` runs them as well.
 
-Each attack has a real target set up by this process: a listening socket, a file, a child process, a token in
-the environment, a secret in memory. The program gets the addresses and prints which targets it reached.
+Each attack has a real target, created by this process: a listening socket, a file, a child process, a token in the
+environment, a secret in memory. The sandboxed program receives the targets' addresses and prints which attacks worked.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 ATTACKS = tomllib.loads(Path(__file__).with_name("attacks.toml").read_text("utf-8"))
 PROGRAM = r"""
 import ctypes, gc, json, os, resource, socket, sys, threading
-world, libc, through = json.loads(sys.stdin.read()), ctypes.CDLL(None), {}
+world, libc, succeeded = json.loads(sys.stdin.read()), ctypes.CDLL(None), {}
 for name, attack in world["attacks"].items():
-    try: through[name] = eval(attack) is not False
-    except Exception: through[name] = False
-print(json.dumps(through))
+    try: succeeded[name] = eval(attack) is not False
+    except Exception: succeeded[name] = False
+print(json.dumps(succeeded))
 """
 BUILD = b'#include <unistd.h>\nasm(".incbin \\"%s\\"");\nint main() { return 0; }\n'
 
@@ -46,7 +46,7 @@ def world() -> Iterator[dict[str, Any]]:
         socket.socket(socket.AF_UNIX) as abstract,
         subprocess.Popen(["sleep", "60"], env={}, start_new_session=True) as victim,
     ):
-        os.chmod(folder, 0o755)  # noqa: S103 - what stops the program must not be the file's mode
+        os.chmod(folder, 0o755)  # noqa: S103 - the sandbox must stop the program, not the file's mode
         path = Path(folder, "expected.txt")
         path.write_text(token)
         abstract.bind("\0" + token)
@@ -64,10 +64,10 @@ def attack(sandbox: Sandbox, build: bool = False) -> list[tuple[str, bool]]:
         secret = targets["prefix"] + secrets.token_hex(8)
         ran = sandbox.python(PROGRAM, [Case(json.dumps(targets).encode())], Limits(cpu_s=5, wall_s=20)).runs
         assert secret
-        through = {}
+        succeeded = {}
         with contextlib.suppress(ValueError, IndexError):
-            through = json.loads(ran[0].stdout)
-        attacks = [(name, not reached) for name, reached in through.items()]
+            succeeded = json.loads(ran[0].stdout)
+        attacks = [(name, not success) for name, success in succeeded.items()]
         if build and (compiler := shutil.which("g++")):
             source = BUILD % targets["file"].encode()
             built = sandbox.build({"a.cpp": source}, [compiler, "-c", "a.cpp", "-o", "a.o"], outputs=["a.o"])

@@ -1,6 +1,7 @@
 """The supervisor: starts zygotes, sends cases, collects results. It never runs a candidate's code.
 
-It never receives an expected output: callers compare. A zygote or job that is killed from outside is replaced.
+Runs in the caller's process. It trusts what zygotes and jobs report, but not what test processes write. Expected
+outputs do not pass through it: callers compare. A zygote or job that is killed from outside is replaced.
 """
 
 import contextlib
@@ -24,9 +25,9 @@ from rewards.sandbox.levels import Start
 from rewards.sandbox.types import Built, Case, Limits, Program, Ran
 
 _START_SECONDS = 120.0  # enough for a cold import of sympy from a slow disk under load
-_TRIES = 3  # a zygote that is just ending may use up one
+_TRIES = 3  # one may fail because the zygote is about to end
 _SLACK_SECONDS = 60.0  # beyond a job's wall limit, before it counts as lost
-_LAST_SECONDS = 1.0  # for a program to end after its tests, when the verdict is decided
+_LAST_SECONDS = 1.0  # for a program to end after its tests; the verdicts are complete by then
 _MESSAGE_CHARS = 500
 _SEAL_ALL, _MFD_EXEC = 0xF, 0x10  # linux/fcntl.h, linux/memfd.h
 _COMPILER_OUT_OF_MEMORY = ("virtual memory exhausted", "out of memory", "Cannot allocate memory")
@@ -56,7 +57,7 @@ class Zygote:
         started = threading.Event()
 
         def keep() -> None:
-            # PR_SET_PDEATHSIG fires when the *thread* that started the child ends: keep this one as long as the child.
+            # PR_SET_PDEATHSIG fires when the *thread* that started the child ends, so this one waits for the child.
             try:
                 self._process = subprocess.Popen(
                     command, stdin=child_end.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, cwd="/",
@@ -87,6 +88,7 @@ class Zygote:
         return self._owner == os.getpid()
 
     def close(self) -> None:
+        """End the zygote if this process started it, and close this process's descriptors."""
         if self.is_own:
             with contextlib.suppress(OSError):
                 self.control.shutdown(socket.SHUT_RDWR)  # works even if forks hold copies of the socket
@@ -139,6 +141,7 @@ class Runner:
                     ours.shutdown(socket.SHUT_RDWR)
 
     def close(self, only: Zygote | None = None) -> None:
+        """End the zygote; with `only`, unless it has been replaced by another one."""
         with _lock:
             if self._zygote is not None and only in (None, self._zygote):
                 self._zygote.close()
@@ -184,7 +187,7 @@ def ask(sock: socket.socket, seconds: float, compiling: bool = False) -> tuple[d
 
 
 def compile_error(sock: socket.socket, limits: Limits) -> str | None:
-    """Why the Python program of a new job does not compile; None if it does. Raises Lost."""
+    """The compiler's error for the Python program of a new job, None if it compiles. Raises Lost."""
     report, _ = ask(sock, limits.wall_s, compiling=True)
     return f"the compiler {_ending(report['ended'])}" if "ended" in report else report.get("compile_error")
 
@@ -209,6 +212,7 @@ def built(sock: socket.socket, limits: Limits) -> Built:
 
 
 def _ending(code: int) -> str:
+    """How a process with this exit code ended, as the predicate of a message."""
     if code == -signal.SIGXCPU:
         return "used up its CPU time"
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
@@ -216,30 +220,34 @@ def _ending(code: int) -> str:
 
 def run_case(sock: socket.socket, case: Case, limits: Limits) -> Ran:
     """Run one case in a test process. Raises Lost."""
-    fed, call = (case.stdin, None) if case.call is None else (json.dumps(case.call[1]).encode(), case.call[0])
+    stdin, call = (case.stdin, None) if case.call is None else (json.dumps(case.call[1]).encode(), case.call[0])
     with contextlib.ExitStack() as files:
-        return CaseProcess(files, sock, limits, fed, {}, case.result or call is not None, call).end()
+        return CaseProcess(files, sock, limits, stdin, {}, case.result or call is not None, call).end()
 
 
 class CaseProcess:
-    """A started test process. result: it writes a result to descriptor 3. Raises Lost."""
+    """A started test process. files: closes its files. stdin: content of descriptor 0. fds: further descriptors, number
+    in the process -> descriptor here. result: whether it writes a result to descriptor 3. Raises Lost.
+    """
 
     def __init__(
-        self, files: contextlib.ExitStack, sock: socket.socket, limits: Limits, fed: bytes, fds: Mapping[int, int],
+        self, files: contextlib.ExitStack, sock: socket.socket, limits: Limits, stdin: bytes, fds: Mapping[int, int],
         result: bool = False, call: str | None = None, role: str = "",
     ) -> None:  # fmt: skip
         self.sock, self._limits = sock, limits
-        own = [0, 1, 2] + [interpreter.RESULT_FD] * result
-        self._files = {at: files.enter_context(memfd(fed if at == 0 else b"")) for at in own}
-        placed = {**self._files, **fds}
-        order = {**vars(limits), "at": list(placed), "call": call, "role": role}
+        numbers = [0, 1, 2] + [interpreter.RESULT_FD] * result
+        self._files = {at: files.enter_context(memfd(stdin if at == 0 else b"")) for at in numbers}
+        descriptors = {**self._files, **fds}
+        message = {**vars(limits), "at": list(descriptors), "call": call, "role": role}
         try:
-            socket.send_fds(sock, [json.dumps(order).encode()], list(placed.values()))
+            socket.send_fds(sock, [json.dumps(message).encode()], list(descriptors.values()))
         except OSError as problem:
             raise Lost(f"the job is gone: {problem}") from None
 
     def end(self) -> Ran:
-        """Wait for it. The status comes from its job; its own stderr is used only for the message."""
+        """Wait until it ends. The status comes from its job; its stderr is used only for the message, except that a
+        nonzero exit code with an out-of-memory message counts as `memory`.
+        """
         limits = self._limits
         report, _ = ask(self.sock, limits.wall_s)
         stdout, stderr, *results = (read(fd, limits) for at, fd in self._files.items() if at)
@@ -275,19 +283,21 @@ def run_tests(
     """Run the tests' process and the program's, connected by a channel, until the tests are done. Raises Lost."""
     ends = [files.enter_context(end) for end in socket.socketpair()]
     fds = [{interpreter.CHANNEL_FD: end.fileno()} for end in ends]
-    own = {"most": limits.output_kb << 10}
-    # The tests hold expected and actual values, may compute the former, and wait for the program: higher limits.
+    channel = {"most": limits.output_kb << 10}
+    # Higher limits: the tests hold expected and actual values, may compute the expected ones, and wait for the program.
     judging = replace(
         limits, cpu_s=2 * limits.cpu_s, memory_mb=2 * limits.memory_mb, output_kb=4 * limits.output_kb,
         wall_s=2 * limits.wall_s,
     )  # fmt: skip
-    fed = json.dumps({**settings, **own}).encode()
-    tests = CaseProcess(files, judge, judging, fed, fds[0], result=True, role="judge")
-    declared = json.dumps(own | {"declarations": settings["declarations"]}).encode()
-    program = CaseProcess(files, candidate, limits, declared, fds[1], role="candidate")
+    stdin = json.dumps({**settings, **channel}).encode()
+    tests = CaseProcess(files, judge, judging, stdin, fds[0], result=True, role="judge")
+    stdin = json.dumps(channel | {"declarations": settings["declarations"]}).encode()
+    program = CaseProcess(files, candidate, limits, stdin, fds[1], role="candidate")
 
     def wait(*socks: socket.socket, seconds: float = judging.wall_s + _SLACK_SECONDS) -> bool:
-        """Whether a process has ended within `seconds`; a fork of this process may keep the channel open."""
+        """Wait for a process to end, close its side of the channel, which forks of this process may keep open, and
+        return whether the program has ended.
+        """
         ready = select.select(socks, [], [], seconds)[0]
         ends[0 if judge in ready else 1].shutdown(socket.SHUT_RDWR)
         return candidate in ready

@@ -1,4 +1,4 @@
-"""Input and output types of the sandbox: limits, cases, results."""
+"""Input and output types of the sandbox, used in the caller's process: limits, cases, results."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,11 +10,10 @@ Status = Literal["ok", "exit", "signal", "timeout", "memory", "output_limit"]
 class Limits:
     """Limits of one run (one test process), and of compiling a Python solution.
 
-    cpu_s: CPU seconds (user and system) over all threads; the deciding limit. wall_s: against programs that
-    sleep; generous, so that scores do not depend on load. memory_mb: address space, and peak
-    resident memory. output_kb: for each of stdout, stderr and a call's result. threads: maximum number;
-    exact if the sandbox has its own user ids (started as root), else shared by all concurrent runs.
-    compile_cpu_s: whole CPU seconds for `compile` of a Python solution.
+    cpu_s: CPU seconds (user and system) over all threads; the main limit. wall_s: ends programs that sleep; high, so
+    that scores do not depend on load. memory_mb: address space, and peak resident memory. output_kb: for each of
+    stdout, stderr and a call's result. threads: maximum number; exact if the sandbox has its own user ids (started as
+    root), else shared by all concurrent runs. compile_cpu_s: integer CPU seconds for compiling a Python solution.
     """
 
     cpu_s: float = 4.0

@@ -1,4 +1,5 @@
-"""What runs inside the sandbox: standard library only, and nothing here ever holds an expected output.
+"""The code that runs in the sandboxed processes; it imports the standard library only.
 
-The supervisor starts it as `python -I -S -B` with an empty environment; see the package above for the picture.
+The supervisor starts it as `python -I -S -B` with an empty environment; the docstring of rewards/sandbox/__init__.py
+shows the processes. Only the process of Python test code (judge.py) holds expected values; it runs no candidate's code.
 """
