@@ -1,6 +1,7 @@
-"""The program's side of a channel: does what the tests ask of it. It runs in the program's own process.
+"""The program's side of the channel: serves the requests of the tests (judge.py) in the program's own process.
 
-Whatever the program does to it, only values come out, and those are judged in another process.
+The program can manipulate everything here, so nothing in this process is trusted: the tests' process receives only
+data, validates it (values.py) and decides the verdicts.
 """
 
 import copy
@@ -15,6 +16,7 @@ from typing import Any
 from .channel import LENT_METHODS, PROGRAM_MODULES, Closed, Peer, TooLarge, exception_names
 from .values import CONTAINERS, Node, Values, reader
 
+# Functions that a request can name; other names are those of the module `operator`, or handled by `_perform`.
 _FUNCTIONS: dict[str, Any] = {
     "call": lambda function, *args, **kwargs: function(*args, **kwargs),
     "send": lambda generator, value: generator.send(value),
@@ -33,7 +35,7 @@ _LAZY = {GeneratorType: "generator", CoroutineType: "coroutine", AsyncGeneratorT
 
 
 def serve(module: ModuleType, fd: int, most: int) -> None:
-    """Answer until the tests are done. `module` is the program, loaded."""
+    """Serve requests until the tests close the channel. module: the executed program. most: bytes of a frame."""
     program = _Program(module, fd, most)
     while True:
         try:
@@ -45,7 +47,7 @@ def serve(module: ModuleType, fd: int, most: int) -> None:
 
 
 class _Lent:
-    """A mock or a stream that stays with the tests."""
+    """Proxy of a mock or stream that is in the tests' process. ask(what, *args, **kwargs): sends a request to it."""
 
     def __init__(self, number: int, ask: Callable[..., Any]) -> None:
         vars(self).update(_number=number, _ask=ask)
@@ -65,19 +67,22 @@ for _name in LENT_METHODS:
 
 
 class _Program:
+    """The executed program, with the objects that the tests refer to."""
+
     def __init__(self, module: ModuleType, fd: int, most: int) -> None:
-        self._module, self._own = module, vars(module)
-        self._replaced: dict[tuple[str, str], Any] = {}  # what the tests replaced, as it was
-        self._alive: list[Any] = []  # objects that stay here, by number
-        self._numbers: dict[int, int] = {}
-        self._containers: dict[tuple[int, str], Any] = {}  # that the tests got, by owner and attribute
+        self._module, self._globals = module, vars(module)
+        self._originals: dict[tuple[str, str], Any] = {}  # (module, attribute) -> value before the tests replaced it
+        self._objects: list[Any] = []  # objects that stay in this process; the tests refer to them by index
+        self._numbers: dict[int, int] = {}  # id of an object -> its index
+        self._containers: dict[tuple[int, str], Any] = {}  # (id of owner, attribute) -> container that the tests copied
         self.peer = Peer(fd, most, Values(self._encode, self._decode), self._perform)
 
     def _perform(self, name: str, args: Any, kwargs: Any) -> Any:
+        """The result of a request."""
         if name == "names":
             return self._names(*args)
         if name == "defined":
-            return args[0] in self._own
+            return args[0] in self._globals
         if name in ("attribute", "refill"):
             return self._attribute(*args)
         if name == "replace":
@@ -90,14 +95,17 @@ class _Program:
         return (_FUNCTIONS.get(name) or getattr(operator, name))(*args, **kwargs)
 
     def _names(self, names: list[str], classes: list[str]) -> dict[str, Any]:
-        """Values of the program's global names. classes: whose instances are sent by their attributes."""
-        own = self._own
-        self.peer.values.classes = {name: own[name] for name in classes if isinstance(own.get(name), type)}
-        # Functions and classes are called by their names, so that a new process of the program has them too.
-        return {name: own[name] for name in names if name in own and (not callable(own[name]) or _raises(own[name]))}
+        """Values of the program's global names, without functions and classes. classes: names of the classes whose
+        instances are sent as their attributes.
+        """
+        scope = self._globals
+        self.peer.values.classes = {name: scope[name] for name in classes if isinstance(scope.get(name), type)}
+        # The tests refer to functions and classes, except exceptions, by their names.
+        defined = [name for name in names if name in scope]
+        return {name: scope[name] for name in defined if not callable(scope[name]) or _raises(scope[name])}
 
     def _attribute(self, owner: Any, name: str, *contents: Any) -> Any:
-        """An attribute's value, or what the tests made of the container that it was."""
+        """An attribute's value; with `contents`, replace the contents of the container that was returned before."""
         key = id(owner), name
         if not contents:
             value = getattr(owner, name)
@@ -110,10 +118,11 @@ class _Program:
         return None
 
     def _replace(self, path: str, name: str, *value: Any) -> None:
-        """Give a module's attribute the tests' value; without one, its own again."""
+        """Set a module's attribute to the tests' value; without a value, restore the original one."""
         module = self._module if path in PROGRAM_MODULES else importlib.import_module(path)
-        own = self._replaced.setdefault((path, name), dict(os.environ) if name == "environ" else vars(module).get(name))
-        new: Any = value[0] if value else own
+        current = dict(os.environ) if name == "environ" else vars(module).get(name)
+        original = self._originals.setdefault((path, name), current)
+        new: Any = value[0] if value else original
         if name == "environ":
             os.environ.clear()
             os.environ.update(new)
@@ -121,38 +130,42 @@ class _Program:
             setattr(module, name, new)
 
     def _encode(self, value: Any) -> Node:
+        """The node of a value that is not plain data."""
         if _raises(value):
             return ["exception", exception_names(value)]
-        if (name := getattr(value, "__name__", "")) and isinstance(value, type) and self._own.get(name) is value:
+        if (name := getattr(value, "__name__", "")) and isinstance(value, type) and self._globals.get(name) is value:
             return ["name", name]
         if type(value) is _Lent:
             return ["lent", vars(value)["_number"]]
-        number = self._numbers.setdefault(id(value), len(self._alive))
-        if number == len(self._alive):
-            self._alive.append(value)
+        number = self._numbers.setdefault(id(value), len(self._objects))
+        if number == len(self._objects):
+            self._objects.append(value)
         return ["handle", number, _LAZY.get(type(value), "")]
 
     def _decode(self, node: Node) -> Any:
-        kind, name, *about = node
+        """The program's object that a node refers to, or a proxy of the tests' function, mock or stream."""
+        kind, name, *rest = node
         if kind == "handle":
-            return self._alive[name]
-        if kind == "name" and name not in self._own:
+            return self._objects[name]
+        if kind == "name" and name not in self._globals:
             raise NameError(f"name {name!r} is not defined")
         if kind == "name":
-            return self._own[name]
+            return self._globals[name]
         if kind == "lent":
             return _Lent(name, lambda what, *args, **kwargs: self._call_back(what, name, args, kwargs))
         function = lambda *args, **kwargs: self._call_back("callback", name, args, kwargs)  # noqa: E731
-        function.__name__ = about[0]
+        function.__name__ = rest[0]
         return function
 
     def _call_back(self, what: str, number: int, args: Any, kwargs: Any) -> Any:
+        """The result of a request to the tests' process. number: of the function, mock or stream there."""
         message, nodes, objects = self.peer.request(what, (number, *args), kwargs)
         if "raised" in message:
-            raise self.peer.raised(message, {name: own for name, own in self._own.items() if _raises(own)})
+            raise self.peer.raised(message, {name: kind for name, kind in self._globals.items() if _raises(kind)})
         objects = self.peer.change([*nodes, *message["nodes"]], objects, message["changed"])
         return reader(objects)(message["value"])
 
 
 def _raises(value: Any) -> bool:
+    """Whether the value is an exception class."""
     return isinstance(value, type) and issubclass(value, Exception)

@@ -1,8 +1,9 @@
-"""The channel between the process of a program and that of its tests: requests and replies, both ways.
+"""The channel between a program's process and that of its tests: requests and replies in both directions.
 
-A frame is four bytes of length and that much JSON. A request is {"request", "value", "nodes"}: what to do with which
-values (values.py). Its reply has a value, an exception ("raised"), or the limit that was hit. Each side serves
-requests while it waits for a reply, so tests may hand over functions. Either side may receive anything.
+A frame is four bytes of length (little-endian), then JSON of that length. A request is {"request", "value", "nodes"}:
+the operation and its arguments (values.py). Its reply contains a value, an exception ("raised"), or the limit that was
+exceeded. Each side serves requests while it waits for a reply, so tests can pass functions to the program. Frames that
+the tests' process receives are untrusted.
 """
 
 import json
@@ -14,13 +15,13 @@ from typing import Any
 from .values import Node, Values, fill, reader
 
 _PIECE = 1 << 20
-PROGRAM_MODULES = ("solution", "main", "__main__", "candidate")  # what tests may import the program as
+PROGRAM_MODULES = ("solution", "main", "__main__", "candidate")  # module names under which tests import the program
 LENT_METHODS = ("__enter__", "__exit__", "__iter__", "__next__", "__getitem__")  # of mocks and streams
-RAISED = (Exception, SystemExit, KeyboardInterrupt)  # what goes to the other side; others end a process
+RAISED = (Exception, SystemExit, KeyboardInterrupt)  # exceptions sent to the other side; others end the process
 
 
 class Closed(Exception):
-    """The other process has ended, or writes what is no frame."""
+    """The other process has ended, or sent an invalid frame."""
 
 
 class TooLarge(Exception):
@@ -28,16 +29,15 @@ class TooLarge(Exception):
 
 
 class Peer:
-    """One side, on socket `fd`. most: bytes of a frame. perform(name, args, kwargs) serves a request.
-
-    All of it raises Closed.
+    """One side of the channel, on socket `fd`. most: limit of a frame in bytes. perform(name, args, kwargs): computes
+    the result of a request. Methods that use the socket raise Closed.
     """
 
     def __init__(self, fd: int, most: int, values: Values, perform: Callable[..., Any]) -> None:
         self.fd, self._most, self.values, self._perform = fd, most, values, perform
 
     def send(self, message: dict[str, Any]) -> None:
-        """Raises TooLarge."""
+        """Write one frame. Raises TooLarge."""
         text = json.dumps(message, separators=(",", ":")).encode()
         if len(text) > self._most:
             raise TooLarge
@@ -49,15 +49,16 @@ class Peer:
             raise Closed(str(problem)) from None
 
     def receive(self) -> dict[str, Any]:
+        """Read one frame."""
         length = int.from_bytes(self._read(4), "little")
         if length > self._most:
             raise Closed("a frame over the limit")
         try:
             message = json.loads(self._read(length))
         except (ValueError, RecursionError):
-            raise Closed("a frame that is no JSON") from None
+            raise Closed("a frame that is not JSON") from None
         if not isinstance(message, dict):
-            raise Closed("a frame that is no message")
+            raise Closed("a frame that is not a message")
         return message
 
     def _read(self, length: int) -> bytes:
@@ -73,7 +74,9 @@ class Peer:
         return bytes(parts)
 
     def request(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Any, Any]:
-        """The reply, with the nodes of the request and their objects. Raises TooLarge."""
+        """Send a request and wait for its reply. Returns the reply, the request's nodes and their objects. Raises
+        TooLarge.
+        """
         root, nodes, objects = self.values.encode((args, kwargs))
         self.send({"request": name, "value": root, "nodes": nodes})
         while "request" in (message := self.receive()):
@@ -81,14 +84,16 @@ class Peer:
         return message, nodes, objects
 
     def change(self, nodes: list[Node], objects: list[Any], changed: list[Any]) -> list[Any]:
-        """Fill those of a request's objects that its reply calls changed. Returns the objects of all nodes."""
-        made = self.values.decode(nodes, objects)
+        """Update a request's objects with the changes in its reply. changed: (index, new node) pairs. Returns the
+        objects of all nodes.
+        """
+        decoded = self.values.decode(nodes, objects)
         for at, node in changed:
-            fill(objects[at], node, reader(made))
-        return made
+            fill(objects[at], node, reader(decoded))
+        return decoded
 
     def serve(self, message: dict[str, Any]) -> None:
-        """Send the reply to a request."""
+        """Perform a request of the other side, and send the reply."""
         try:
             objects = self.values.decode(nodes := message["nodes"])
             args, kwargs = reader(objects)(message["value"])
@@ -101,13 +106,15 @@ class Peer:
         self.send(reply)
 
     def _result(self, result: Any, nodes: list[Node], objects: list[Any]) -> dict[str, Any]:
+        """The reply with a result, and with those arguments that have changed."""
         root, after, _ = self.values.encode(result, objects, nodes)
-        pairs = enumerate(zip(nodes, after))  # noqa: B905 - the first ones
-        # compared by text: True is not 1, and NaN is itself
+        pairs = enumerate(zip(nodes, after))  # noqa: B905 - `after` starts with the arguments' nodes
+        # compared as JSON text: there True differs from 1, and NaN equals itself
         changed = [[at, new] for at, (old, new) in pairs if old is not new and json.dumps(old) != json.dumps(new)]
         return {"value": root, "nodes": after[len(nodes) :], "changed": changed}
 
     def _raised(self, problem: BaseException) -> dict[str, Any]:
+        """The reply with an exception."""
         try:
             root, nodes, _ = self.values.encode((problem.args, vars(problem)))
             text = str(problem)
@@ -116,7 +123,9 @@ class Peer:
         return {"raised": exception_names(type(problem)), "text": text, "value": root, "nodes": nodes}
 
     def raised(self, message: dict[str, Any], exceptions: dict[str, type[BaseException]]) -> BaseException:
-        """The exception of a reply. exceptions: see exception_class. Raises ValueError and its like."""
+        """The exception in a reply. exceptions: see exception_class. Raises ValueError, TypeError, LookupError or
+        AttributeError if the reply is invalid.
+        """
         args, attributes = reader(self.values.decode(message["nodes"]))(message["value"])
         kind, text = exception_class(message["raised"], exceptions), str(message["text"])
         problem = kind.__new__(kind, *args)
@@ -124,25 +133,26 @@ class Peer:
             kind = type(kind.__name__, (kind,), {"__str__": lambda self: text})
             problem = kind.__new__(kind, *args)
         if isinstance(problem, SystemExit):
-            SystemExit.__init__(problem, *args)  # which sets its code
+            SystemExit.__init__(problem, *args)  # sets its code
         vars(problem).update((name, value) for name, value in attributes.items() if type(name) is str)
         return problem
 
 
 def exception_names(kind: type) -> list[list[str]]:
-    """Module and name of a class and of those above it."""
-    return [[above.__module__, above.__name__] for above in kind.__mro__]
+    """Module and name of a class and of its base classes, in method resolution order."""
+    return [[base.__module__, base.__name__] for base in kind.__mro__]
 
 
 def exception_class(names: list[list[str]], exceptions: dict[str, type[BaseException]]) -> type[BaseException]:
-    """A class of the same name below the same class of the standard library: one of `exceptions`, or a new one, which
-    is added to them.
+    """The local counterpart of an exception class of the other side: a class of the standard library itself; otherwise
+    the class of this name in `exceptions`, or a new one, derived from the same class of the standard library, which is
+    added to them. names: see exception_names.
     """
-    own = [name for module, name in names if module.partition(".")[0] not in sys.stdlib_module_names]
-    module, name = names[len(own)]
+    custom = [name for module, name in names if module.partition(".")[0] not in sys.stdlib_module_names]
+    module, name = names[len(custom)]
     kind = getattr(sys.modules.get(module), name, None)
     if not (isinstance(kind, type) and issubclass(kind, RAISED)):
-        raise ValueError("no exception")  # a forged answer: anything could be named here, exec too
-    for name in reversed(own):
+        raise ValueError("no exception")  # a forged reply could name anything here, e.g. exec
+    for name in reversed(custom):
         kind = exceptions.setdefault(name, type(name, (kind,), {}))
     return kind

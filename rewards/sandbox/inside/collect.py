@@ -1,4 +1,4 @@
-"""The tests that a source defines and does not call: functions and classes, as pytest and unittest would run them."""
+"""Runs the tests that a source defines but does not call, as pytest and unittest would; used in the tests' process."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Call = Callable[[], Any]
 
 
 def collected(test: Any) -> Iterator[tuple[Call, bool]]:
-    """Each test of a function or class as a call, and whether it is unittest's. Skipped ones are left out.
+    """Each test of a function or class as a call, and whether it is a method of unittest's; without skipped tests.
 
-    Raises Unfit for a test that takes what is no fixture of the source's own.
+    A call raises Unfit if the test has a parameter that is not a supported fixture.
     """
     if isinstance(test, FunctionType):
         yield from _functions(lambda: test, test, _marks(test))
@@ -34,78 +34,83 @@ def collected(test: Any) -> Iterator[tuple[Call, bool]]:
 
 
 def is_skip(raised: BaseException | None) -> bool:
-    """Whether it is what `self.skipTest` and `pytest.skip` raise."""
+    """Whether this is the exception of `self.skipTest` or `pytest.skip`."""
     return type(raised).__name__ in ("SkipTest", "Skipped")
 
 
 def _methods(kind: type) -> list[str]:
-    """In the order of their definition, those of base classes first."""
-    names = dict.fromkeys(name for each in reversed(kind.__mro__) for name in vars(each))
+    """Names of a class's test methods in the order of their definition, those of base classes first."""
+    names = dict.fromkeys(name for base in reversed(kind.__mro__) for name in vars(base))
     return [name for name in names if name.startswith("test") and callable(getattr(kind, name))]
 
 
 def _marks(test: Any) -> list[Any]:
+    """pytest's marks of a function or class."""
     return list(getattr(test, "pytestmark", []))
 
 
-def _functions(made: Callable[[], Any], function: Any, marks: list[Any]) -> Iterator[tuple[Call, bool]]:
-    """One call, or one for each set of parameters."""
+def _functions(get: Callable[[], Any], function: Any, marks: list[Any]) -> Iterator[tuple[Call, bool]]:
+    """One call of a test, or one for each parameter set. get: returns the function, or a method of a new instance."""
     if any(mark.name in ("skip", "xfail") or (mark.name == "skipif" and mark.args[0]) for mark in marks):
         return
     for sets in product(*(_parameters(*mark.args[:2]) for mark in marks if mark.name == "parametrize")):
-        given = {name: value for one in sets for name, value in one.items()}
-        yield partial(_run, made, given), False
+        values = {name: value for parameters in sets for name, value in parameters.items()}
+        yield partial(_run, get, values), False
 
 
 def _parameters(names: Any, values: Any) -> Iterator[dict[str, Any]]:
+    """The parameter sets of one `parametrize` mark, by name."""
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     for value in values:
-        several = value.values if type(value).__name__ == "ParameterSet" else value if len(names) > 1 else [value]
-        yield dict(zip(names, several, strict=True))
+        row = value.values if type(value).__name__ == "ParameterSet" else value if len(names) > 1 else [value]
+        yield dict(zip(names, row, strict=True))
 
 
 def _bound(kind: type, name: str) -> Any:
-    own: Any = kind()
-    if hasattr(own, "setup_method"):
-        own.setup_method()
-    return getattr(own, name)
+    """A method of a new instance, after its setup_method."""
+    instance: Any = kind()
+    if hasattr(instance, "setup_method"):
+        instance.setup_method()
+    return getattr(instance, name)
 
 
-def _run(made: Callable[[], Any], given: dict[str, Any]) -> None:
-    function = made()
+def _run(get: Callable[[], Any], values: dict[str, Any]) -> None:
+    """Run one test with its fixtures. values: parameters by name."""
+    function = get()
     with contextlib.ExitStack() as stack:
-        result = function(**_arguments(function, dict(given), stack))
+        result = function(**_arguments(function, dict(values), stack))
         if inspect.iscoroutine(result):
             importlib.import_module("asyncio").run(result)  # slow to import
 
 
-def _arguments(function: Any, given: dict[str, Any], stack: contextlib.ExitStack) -> dict[str, Any]:
-    """What a test or a fixture is called with: its parameters, pytest's fixtures that we have, and the source's own.
+def _arguments(function: Any, values: dict[str, Any], stack: contextlib.ExitStack) -> dict[str, Any]:
+    """The keyword arguments of a test or fixture: parameters, and fixtures of pytest (_FIXTURES) and of the source.
 
-    given: values by name; fixtures are added. stack: what ends them. Parameters that `mock.patch` fills come first.
+    values: parameters and fixtures by name; new fixtures are added. stack: ends the fixtures. The first parameters are
+    filled by `mock.patch`.
     """
     arguments = {}
     patches = [patch for patch in getattr(function, "patchings", ()) if patch.attribute_name is None]
-    filled = sum(type(patch.new).__name__ == "_SentinelObject" for patch in patches)
-    for name, parameter in [*inspect.signature(function).parameters.items()][filled:]:
+    patched = sum(type(patch.new).__name__ == "_SentinelObject" for patch in patches)
+    for name, parameter in [*inspect.signature(function).parameters.items()][patched:]:
         fixture = inspect.unwrap(function).__globals__.get(name)
-        if name in given:
-            arguments[name] = given[name]
+        if name in values:
+            arguments[name] = values[name]
         elif name in _FIXTURES:
-            arguments[name] = given[name] = stack.enter_context(_FIXTURES[name]())
+            arguments[name] = values[name] = stack.enter_context(_FIXTURES[name]())
         elif type(fixture).__name__ == "FixtureFunctionDefinition":
-            made = inspect.unwrap(fixture)
-            value = made(**_arguments(made, given, stack))
+            definition = inspect.unwrap(fixture)
+            value = definition(**_arguments(definition, values, stack))
             if inspect.isgenerator(value):
                 stack.callback(next, value, None)
-            arguments[name] = given[name] = next(value) if inspect.isgenerator(value) else value
+            arguments[name] = values[name] = next(value) if inspect.isgenerator(value) else value
         elif parameter.default is parameter.empty and parameter.kind not in (2, 4):  # *args and **kwargs
             raise Unfit(f"{function.__name__} takes {name!r}, which the source does not define as a fixture")
     return arguments
 
 
 class _Captured(contextlib.ExitStack):
-    """pytest's `capsys`: what is written while a test runs."""
+    """pytest's `capsys`: captures stdout and stderr while a test runs."""
 
     def __enter__(self) -> _Captured:
         self._streams = io.StringIO(), io.StringIO()
@@ -114,7 +119,7 @@ class _Captured(contextlib.ExitStack):
         return self
 
     def readouterr(self) -> Any:
-        """What has been written since the last time, as (out, err)."""
+        """The output since the last call, as (out, err)."""
         texts = [stream.getvalue() for stream in self._streams]
         for stream in self._streams:
             stream.seek(0)
@@ -130,7 +135,7 @@ _FIXTURES: dict[str, Callable[[], Any]] = {
 
 
 def _case(kind: Any, name: str) -> None:
-    """One method of a unittest.TestCase, with the fixtures of its class; raises where it fails."""
+    """Run one method of a unittest.TestCase with its class's fixtures; raises if the test fails."""
     kind.setUpClass()
     kind(name).debug()
     kind.tearDownClass()
