@@ -1,7 +1,8 @@
-"""The process that runs a candidate's Python once: one test, then it ends. It has nothing worth stealing.
+"""Executes a Python program, or the code of tests, in a test process: for one test, after which the process ends.
 
-What the program may touch: descriptors 0 to 2, for a call also 3, on which its result goes back. Everything
-here may be patched, walked or rewritten by the program: it fools only itself, for the supervisor compares.
+The process of a program holds nothing secret. It has descriptors 0 to 2, for a call also 3, to which the result is
+written, and 4 if it shares a channel with tests. The program can inspect and patch everything here; it cannot gain from
+that, because its results are compared in another process.
 """
 
 import _io
@@ -31,23 +32,23 @@ _PRELOADED = (
 )
 _WRITERS = (io.TextIOWrapper, io.BufferedWriter)  # the first writes into the second
 RESULT_FD = 3
-CHANNEL_FD = 4  # of a candidate and a judge
-_OWN_FRAMES = 40  # below what a candidate is asked to call
+CHANNEL_FD = 4  # between a candidate and a judge
+_OWN_FRAMES = 40  # stack frames of candidate.py below a function that it calls
 STACK_BYTES = 120 << 20  # the kernel leaves a gap of at least 128 MiB under the main stack
-_THREAD_STACK = 256 << 20  # at most: half of the usual memory limit, which counts a stack that is not used
+_THREAD_STACK = 256 << 20  # maximum: half of the default memory limit, which counts unused stack as well
 _STREAM_PATH = re.compile(r"/dev/std(in|out|err)|(?:/dev|/proc/self)/fd/([012])")
 _plain_open, _plain_stack_size = open, threading.stack_size
 _quote = json.encoder.encode_basestring_ascii
 
 
 def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "") -> NoReturn:
-    """Execute `code` as a program, or as a module whose function `call` gets the arguments that standard input
-    holds as JSON. names: what is in its namespace already. Ends the process. role: "candidate" or "judge", for one of
-    two processes that share a channel; standard input holds its settings.
+    """Execute `code`, then end the process: as a program, or as a module whose function `call` is called with the JSON
+    arguments on standard input. names: initial contents of its namespace. role: "candidate" or "judge", for the two
+    processes that share a channel; standard input then holds their settings.
     """
     args: Any = [] if call is None and not role else _arguments()
     gc.enable()
-    _random.Random.seed(random._inst)  # no two processes draw the same numbers
+    _random.Random.seed(random._inst)  # otherwise all forks of the zygote would draw the same numbers
     module = ModuleType("__main__" if call is None and not role else "solution")
     module.__dict__.update({**names, "__name__": module.__name__, "__builtins__": builtins})
     sys.modules[module.__name__] = module
@@ -72,15 +73,17 @@ def run(code: CodeType, call: str | None, names: dict[str, Any], role: str = "")
         status = int.__and__(problem.code, 255) if isinstance(problem.code, int) else int(problem.code is not None)
         if status and not isinstance(problem.code, int):
             _write_error(str(problem.code))
-    except BaseException as problem:  # noqa: BLE001 - whatever it was, it is the program's
+    except BaseException as problem:  # noqa: BLE001 - any exception here is the program's
         last = _report(problem)
     _end(status, last)
 
 
 def _end(status: int, last: str) -> NoReturn:
-    """What the interpreter does at its end, without tearing the heap down; `last` becomes the message."""
+    """End the process as the interpreter does, without freeing the heap. last: last line of stderr, which becomes the
+    message of the result.
+    """
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are not daemons
         atexit._run_exitfuncs()
         _flush()
     except BaseException as problem:  # noqa: BLE001 - as above
@@ -92,13 +95,13 @@ def _end(status: int, last: str) -> NoReturn:
 
 
 def _flush() -> None:
-    """Write out every open file, as the interpreter does when it drops them."""
-    # Objects of the zygote are frozen and not listed; of its files, these may hold something.
+    """Flush every open file, as the interpreter does at its end."""
+    # The zygote's objects are frozen, so they are not listed; its standard streams are added below.
     objects = gc.get_objects()
     kinds = {kind for kind in set(map(type, objects)) if issubclass(kind, _io._IOBase)}  # io.IOBase itself is slow here
     files = [file for file in objects if type(file) in kinds]
     for file in files:
-        if type(file).__module__ not in ("io", "_io"):  # of a class of the program's, which may write into others
+        if type(file).__module__ not in ("io", "_io"):  # a class of the program, which may write to other files
             try:
                 file.close()
             except Exception as problem:  # noqa: BLE001 - the interpreter ignores it as well
@@ -114,13 +117,14 @@ def _flush() -> None:
 
 
 def _arguments() -> Any:
-    """Read from descriptor 0, which then is empty for the program."""
+    """The JSON value on descriptor 0, which is empty afterwards, so that the program cannot read it."""
     args = json.loads(os.pread(0, os.fstat(0).st_size, 0))
     os.ftruncate(0, 0)
     return args
 
 
 def _find(module: ModuleType, name: str) -> Any:
+    """The program's function: a method of a class Solution if there is one of this name, else a global."""
     solution = getattr(module, "Solution", None)
     if isinstance(solution, type) and hasattr(solution, name):
         return getattr(solution(), name)
@@ -130,10 +134,10 @@ def _find(module: ModuleType, name: str) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """JSON of a value by what it holds, not by what it claims: subclasses of int, str, list … are read as those.
+    """JSON of a value. Subclasses of int, str, list … are encoded as the built-in type, by its own methods.
 
-    A value's own methods are never asked, so an `__eq__`, `__repr__` or patched encoder changes nothing. Tuples are
-    lists, as json has it. Raises TypeError for what JSON cannot hold.
+    No method of a subclass is called, so an overridden `__eq__` or `__repr__` or a patched encoder has no effect.
+    Tuples become lists, as in json. Raises TypeError for values that JSON cannot hold.
     """
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
@@ -152,18 +156,18 @@ def to_json(value: Any) -> str:
         return (
             "{" + ",".join([f"{key}:{to_json(item)}" for key, item in zip(keys, dict.values(value), strict=True)]) + "}"
         )
-    if getattr(value, "shape", None) == ():  # a number of numpy's
+    if getattr(value, "shape", None) == ():  # a numpy scalar
         return to_json(value.item())
     raise TypeError(f"the result holds a {type(value).__name__}, which is no JSON value")
 
 
 def _report(problem: BaseException) -> str:
     """Write the traceback to stderr as the interpreter does. Returns its last line."""
-    own: TracebackType | None = problem.__traceback__
+    trace: TracebackType | None = problem.__traceback__
     try:
-        lines = traceback.format_exception(type(problem), problem, own and own.tb_next, limit=-20)
-    except BaseException as worse:  # noqa: BLE001 - e.g. a __str__ that raises
-        lines = [type(worse).__name__]
+        lines = traceback.format_exception(type(problem), problem, trace and trace.tb_next, limit=-20)
+    except BaseException as another:  # noqa: BLE001 - e.g. a __str__ that raises
+        lines = [type(another).__name__]
     _write_error("".join(lines))
     return lines[-1].strip()
 
@@ -173,7 +177,7 @@ def _write_error(text: str) -> None:
 
 
 def _open(file: Any, *args: Any, **kwargs: Any) -> Any:
-    """`open`, which finds the standard streams by their paths although no /proc is there to lead to them."""
+    """`open`, which also opens the standard streams by their paths (/dev/stdin …), since there is no /proc."""
     path = os.fspath(file) if isinstance(file, os.PathLike) else file
     stream = _STREAM_PATH.fullmatch(path) if isinstance(path, str) else None
     if stream is None:
@@ -183,8 +187,8 @@ def _open(file: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def prepare() -> None:
-    """What every test process needs, done once in the zygote: `exit` and `quit` (-S drops them), common modules, and
-    the stacks of threads that fit: programs ask for 512 MB.
+    """Prepare the zygote for its test processes: import common modules, define `exit` and `quit` (missing because of
+    -S), create the standard streams, and limit the stack size of threads, because programs request 512 MB.
     """
     builtins.open = io.open = _open
     builtins.exit = Quitter("exit", "Ctrl-D (i.e. EOF)")
@@ -193,10 +197,10 @@ def prepare() -> None:
     sys.argv[:] = ["solution.py"]
     sys.orig_argv[:] = ["python", "solution.py"]
     if hasattr(sys, "set_int_max_str_digits"):
-        sys.set_int_max_str_digits(0)  # the CPU limit bounds it; programs do print big integers
+        sys.set_int_max_str_digits(0)  # programs print large integers; the CPU limit bounds the time
     for name in _PRELOADED.split():
         __import__(name)
-    # Nothing is read or written before a test process puts its own files behind them.
+    # Not used before a test process has placed its own files at these descriptors.
     for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         errors = "backslashreplace" if fd == 2 else "surrogateescape"
         stream = _plain_open(fd, mode, encoding="utf-8", errors=errors, closefd=False)

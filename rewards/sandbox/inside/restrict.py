@@ -1,7 +1,8 @@
-"""How a process restricts itself: Landlock, seccomp, rlimits, user id, death with its parent.
+"""Functions by which a process restricts itself: Landlock, seccomp, rlimits, user id, end with its parent.
 
-Landlock's three system calls are made here (glibc has no wrappers); struct and flag values are those of
-linux/landlock.h, and the numbers are the same on x86-64 and aarch64.
+Called in zygotes, jobs and test processes before they run untrusted code. Landlock's three system calls are made
+directly (glibc has no wrappers); struct and flag values are those of linux/landlock.h, and the system call numbers are
+the same on x86-64 and aarch64.
 """
 
 import ctypes
@@ -35,7 +36,7 @@ class _Program(ctypes.Structure):
 
 
 class Filter:
-    """A seccomp program, laid out so that installing it is one system call."""
+    """A seccomp filter in memory, so that installing it is a single system call."""
 
     def __init__(self, bpf: bytes) -> None:
         self._code = ctypes.create_string_buffer(bpf, len(bpf))
@@ -46,14 +47,15 @@ class Filter:
 
 
 def landlock_version() -> int:
-    """The kernel's Landlock ABI; 0 where there is none."""
+    """The version of the kernel's Landlock ABI; 0 without Landlock."""
     return max(0, int(LIBC.syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION_FLAG)))
 
 
 def landlock_rules(allowed: Iterable[tuple[str, int]]) -> int | None:
-    """A descriptor of the ruleset that forbids everything but these (path, rights); None without Landlock.
+    """A descriptor of the ruleset that allows only these (path, rights); None without Landlock.
 
-    Paths that do not exist are left out. ABI 4 restricts TCP as well, ABI 6 abstract sockets and signals.
+    Paths that do not exist are skipped. From ABI 4 on TCP is forbidden as well, from ABI 6 on abstract sockets and
+    signals to processes outside.
     """
     version = landlock_version()
     if version == 0:
@@ -78,7 +80,7 @@ def landlock_rules(allowed: Iterable[tuple[str, int]]) -> int | None:
 
 
 def give_up_rights(rules: int | None) -> None:
-    """For good: no new privileges, and no paths but those of the Landlock ruleset, which is closed."""
+    """Irrevocably: no new privileges, and only the paths of the Landlock ruleset, whose descriptor is closed."""
     _check(LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     if rules is not None:
         _check(LIBC.syscall(_RESTRICT, rules, 0), "landlock_restrict_self")
@@ -86,18 +88,20 @@ def give_up_rights(rules: int | None) -> None:
 
 
 def adopt_orphans() -> None:
-    """Descendants whose parent ends become children of this process."""
+    """Become the parent of descendants whose own parent ends."""
     _check(LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "child subreaper")
 
 
 def fork(run: Callable[[], object], failed: int) -> int:
-    """The id of a new process, which calls `run` and ends, with this status and a line on stderr where that raises."""
+    """Fork a process that calls `run` and ends; if `run` raises, with exit code `failed` and a line on stderr. Returns
+    its process id.
+    """
     pid = os.fork()
     if pid == 0:
         try:
             run()
             os._exit(0)
-        except BaseException as problem:  # noqa: BLE001 - it must never return into the code of its parent
+        except BaseException as problem:  # noqa: BLE001 - the child must never return into its parent's code
             os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
         finally:
             os._exit(failed)
@@ -105,14 +109,14 @@ def fork(run: Callable[[], object], failed: int) -> int:
 
 
 def die_with_parent(parent: int, by: int = signal.SIGKILL) -> None:
-    """Send this process a signal when `parent` ends; leave at once if it has ended already."""
+    """Send this process the signal `by` when `parent` ends; exit at once if it has ended already."""
     LIBC.prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def become(uid: int | None) -> None:
-    """Take this user and group id and no other group, for good; this drops every capability."""
+    """Irrevocably change to this user and group id, without other groups; drops every capability."""
     if uid is not None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -120,12 +124,12 @@ def become(uid: int | None) -> None:
 
 
 def undumpable() -> None:
-    """No core file, and no other process of this user may read the memory."""
+    """Forbid core files, and access of the user's other processes to this one's memory."""
     LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def limit(which: int, value: int) -> None:
-    """Set soft and hard limit, or the hard limit of whoever started us if that is lower."""
+    """Set soft and hard limit to `value`, or to the inherited hard limit if that is lower."""
     hard = resource.getrlimit(which)[1]
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
@@ -136,13 +140,14 @@ def close_all_but(kept: Sequence[int]) -> None:
     """Close every descriptor that is not in `kept`."""
     before = -1
     for fd in sorted(kept):
-        if fd > before + 1:  # an empty range is an error, which Python answers by closing everything
+        if fd > before + 1:  # for an empty range close_range fails, and Python then closes all descriptors
             os.closerange(before + 1, fd)
         before = fd
     os.closerange(before + 1, 1 << 20)
 
 
 def _check(result: int, what: str) -> None:
+    """Raise OSError with the C library's errno if `result` is negative. what: for the message."""
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{what}: {os.strerror(code)}")

@@ -1,8 +1,8 @@
-"""The process that forks solutions: started once by the supervisor, it never sees what a solution is fed.
+"""The zygote: started once by the supervisor, it forks a job for each solution. It never reads a solution or its input.
 
-Control messages are JSON on a SEQPACKET socket, descriptors beside them. One message starts one job (a
-solution): a forked process with a socket of its own, which restricts itself, compiles, and forks a test process per
-case. When a job's process ends, the zygote reports how on that job's socket.
+Control messages are JSON on a SEQPACKET socket, with descriptors. Each message starts one job (job.py): a forked
+process with its own socket, which restricts itself, compiles, and forks a test process per case. When a job ends, the
+zygote reports its exit code on that job's socket. The zygote trusts the supervisor and has no other input.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ _KINDS = {"python": job.run_python, "binary": job.run_binary, "build": job.run_b
 
 
 def main(register_at_fork: Callable[..., None]) -> NoReturn:
-    """Descriptor 0 is the control socket; the first message holds the settings (see supervisor.py)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the host
+    """Run the zygote. Descriptor 0 is the control socket; the first message holds the settings (see levels.py)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the supervisor's process
     os.dup2(0, CONTROL_FD)
     for stream in (0, 1):
         os.dup2(os.memfd_create("none", 0), stream)  # seekable, as a test process's are
@@ -37,10 +37,10 @@ def main(register_at_fork: Callable[..., None]) -> NoReturn:
     os.environ.clear()
     sys.path.remove(settings["code"])
     if settings["library"]:
-        # Root's interpreter may lie where no other user can go; through the working directory they still import.
+        # Root's standard library may be in a folder that other users cannot enter; as the working directory they can.
         os.chdir(settings["library"])
         sys.path[:] = ["/proc/self/cwd", "/proc/self/cwd/lib-dynload"]
-        for module in list(sys.modules.values()):  # where packages that are loaded already look for further modules
+        for module in list(sys.modules.values()):  # loaded packages import their submodules from there, too
             if getattr(module, "__path__", None):
                 module.__path__ = [path.replace(settings["library"], "/proc/self/cwd", 1) for path in module.__path__]
     if settings["packages"]:
@@ -63,8 +63,8 @@ def main(register_at_fork: Callable[..., None]) -> NoReturn:
 def serve(control: socket.socket, run: Callable[[dict[str, Any], list[int], int], object]) -> None:
     """Fork jobs, and report on their sockets how they ended, until the supervisor closes the control socket.
 
-    run: called in each job with its message, the descriptors beside that, of which the first is its socket, and the
-    job's number.
+    run: called in each job with its message, the message's descriptors (the first is the job's socket) and the job's
+    number.
     """
     number, poll = 0, select.poll()
     poll.register(control, select.POLLIN)
@@ -94,6 +94,7 @@ def serve(control: socket.socket, run: Callable[[dict[str, Any], list[int], int]
 def _run_job(
     request: dict[str, Any], fds: list[int], restrictions: job.Restrictions, uid: int | None, zygote: int
 ) -> None:
+    """A job's process, from its fork to its end. fds: its socket and the payload. zygote: the parent's process id."""
     rules = [] if restrictions.rules is None else [restrictions.rules]
     restrict.close_all_but([0, 1, 2, *fds, *rules])
     restrict.become(uid)
