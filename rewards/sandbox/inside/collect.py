@@ -13,7 +13,7 @@ from itertools import product
 from types import FunctionType
 from typing import Any
 
-from .standins import Unfit
+from .proxies import Unfit
 
 Call = Callable[[], Any]
 

@@ -1,9 +1,12 @@
-"""The process of the tests: runs rewritten test code (rewards/code/asserts/prepare.py) and writes verdicts.
+"""The tests' process: runs rewritten test code (rewards/code/asserts/prepare.py) and writes verdicts.
 
-They go to a descriptor as lines of JSON while the tests run, so that they survive the end of this process:
+The tests are trusted, and no code of the program runs here: it is in another process, which answers requests
+(proxies.py). Its answers are untrusted data.
+
+Verdicts are written to a descriptor as lines of JSON while the tests run, so that they survive the end of this process:
 ["requested"] before the first request to the program, ["assert", number, problem] at the first run and the first
-failure of each assert, ["statement", problem] for a statement that is a test or that raised, at last ["end"],
-["stopped"] or ["unfit", why]. A problem is null or [status, message]; status "": the program's process ended.
+failure of each assert, ["statement", problem] for a statement that is a test or that raised, and finally ["end"],
+["stopped"] or ["unfit", reason]. A problem is null or [status, message]; status "": the program's process ended.
 """
 
 from __future__ import annotations
@@ -17,58 +20,64 @@ from typing import Any
 
 from .channel import PROGRAM_MODULES
 from .collect import collected, is_skip
+from .proxies import Died, Handle, Named, Program, Unfit
 from .replaced import ProgramModule, Replaced
-from .standins import Died, Handle, Named, Program, Unfit
 
 
 class Done(BaseException):
-    """A test has failed, and the first failure decides."""
+    """Ends the tests after the first failure (stop_early)."""
 
 
 class Verdicts:
-    """What the rewritten tests call."""
+    """The methods that the rewritten tests call, and the state of the running statement.
+
+    in_use: whether the tests have used the program, so that a failure is a verdict on it.
+    """
 
     def __init__(self, fd: int, stop_early: bool) -> None:
         self._fd, self._stop_early = fd, stop_early
-        self._seen: dict[int, bool] = {}
-        self._at: int | None = None  # the assert that runs and would raise
-        self._own = False
+        self._seen: dict[int, bool] = {}  # asserts that ran, by number: whether none of the runs failed
+        self._current: int | None = None  # number of the running assert, if it raises on failure
+        self._is_test = False  # the running statement is a test even if no assert in it runs
         self._caught: Died | None = None
-        self._ran = False
+        self._ran = False  # an assert, or a skip, ran in the running statement
         self.in_use = True
         self.program: Program
 
     def write(self, kind: str, *parts: Any) -> None:
+        """Write one line of the result."""
         os.write(self._fd, json.dumps([kind, *parts]).encode() + b"\n")
 
     def requested(self) -> None:
+        """Called before each request to the program."""
         if not self.in_use:
             self.in_use = True
             self.write("requested")
 
     def settle(self, everything: bool = False) -> None:
-        """A statement is done; everything: it is an assert, or what it gave is not kept."""
+        """Between statements: apply the changes that calls made to their arguments (see Program.settle)."""
         if self.program.unsettled:
             self.program.settle(everything)
 
     def type(self, value: Any) -> Any:
-        """`type(value)` and `value.__class__` of the tests."""
+        """Replaces `type(value)` and `value.__class__` in the tests."""
         return self.program.class_of(value)
 
     def vars(self, value: Any) -> Any:
-        """`vars(value)` and `value.__dict__` of the tests; of an object of the program it is a copy."""
+        """Replaces `vars(value)` and `value.__dict__` in the tests; for an object of the program, a copy."""
         return self.program.request("vars", value) if isinstance(value, Handle) else vars(value)
 
     def start(self, number: int) -> None:
-        self._at = number
+        """An assert that raises on failure begins."""
+        self._current = number
 
     def ok(self, number: int) -> None:
-        """An assert held. It does not count after an end of the program's process that the tests caught."""
+        """An assert held. It counts as failed if the program's process has ended and the tests caught that."""
         self.settle(True)
         if died := self._caught or self.program.died:
             self.fail(number, died)
             return
-        self._at, self._ran = None, True
+        self._current, self._ran = None, True
         if number not in self._seen:
             self._seen[number] = True
             self.write("assert", number, None)
@@ -86,9 +95,9 @@ class Verdicts:
         if self._stop_early:
             raise Done
 
-    def statement(self, own: bool) -> Verdicts:
-        """Around every statement of the tests' top level. own: it is a test even if no assert in it runs."""
-        self._own, self._ran, self._at, self.program.died = own, False, None, None
+    def statement(self, is_test: bool) -> Verdicts:
+        """Context manager around each top-level statement. is_test: it is a test even if no assert in it runs."""
+        self._is_test, self._ran, self._current, self.program.died = is_test, False, None, None
         return self
 
     def __enter__(self) -> None: ...
@@ -98,12 +107,12 @@ class Verdicts:
             self._caught = raised = self.program.died
         if raised is None:
             self.settle()
-            if self._own and not self._ran:
+            if self._is_test and not self._ran:
                 self.write("statement", None)
             return True
         self._check_fit(raised)
-        if self._at is not None and isinstance(raised, AssertionError):
-            self.fail(self._at, raised)
+        if self._current is not None and isinstance(raised, AssertionError):
+            self.fail(self._current, raised)
         else:
             self.write("statement", _problem(raised))
             if self._stop_early:
@@ -111,9 +120,9 @@ class Verdicts:
         return True
 
     def collect(self, test: Any) -> None:
-        """Run the tests of a function or class that the source defines and does not call, each by itself."""
-        for call, own in collected(test):
-            with self.statement(own):
+        """Run the tests of a function or class that the source defines but does not call, each as one statement."""
+        for call, is_test in collected(test):
+            with self.statement(is_test):
                 try:
                     call()
                 except BaseException as raised:
@@ -122,7 +131,7 @@ class Verdicts:
                     self._ran = True
 
     def _check_fit(self, raised: BaseException) -> None:
-        """Let pass what is no verdict on the program."""
+        """Re-raise an exception that is not a verdict on the program. Raises Unfit if the program was not used."""
         if isinstance(raised, (Unfit, Done, GeneratorExit)):
             raise raised
         missing = isinstance(raised, ImportError) and raised.name is not None  # not one that the program raised
@@ -131,7 +140,7 @@ class Verdicts:
 
 
 def _problem(raised: BaseException) -> list[str]:
-    """Status and message."""
+    """Status and message for an exception."""
     if isinstance(raised, Died):
         return list(raised.args)
     if isinstance(raised, MemoryError):
@@ -142,10 +151,10 @@ def _problem(raised: BaseException) -> list[str]:
 
 
 def run(code: CodeType, settings: dict[str, Any], result_fd: int, channel_fd: int) -> None:
-    """Run rewritten tests.
+    """Run rewritten tests, and write their verdicts to `result_fd`.
 
-    settings: declarations, names (free ones), modules (what to import them as), function, most, stop_early, replaced
-    (attributes of modules that they may replace for the program).
+    settings: declarations, names, modules and replaced (see prepare.Prepared), function (the only name of the program
+    that they may use, if not ""), most (bytes of a frame of the channel), stop_early.
     """
     verdicts = Verdicts(result_fd, settings["stop_early"])
     program = verdicts.program = Program(channel_fd, settings["most"], verdicts.requested)
@@ -162,12 +171,12 @@ def run(code: CodeType, settings: dict[str, Any], result_fd: int, channel_fd: in
         scope.update(values := program.names(names) if names else {})
         program.died, verdicts.in_use = None, False
         if any(type(value) is not Named for value in values.values()):
-            verdicts.requested()  # what the tests know of the program already may make them fail
+            verdicts.requested()  # the tests have received values of the program, which may make them fail
         scope["__posttrain__"] = verdicts
         sys.modules.update({name: ProgramModule(name, program) for name in PROGRAM_MODULES if name != "__main__"})
         if settings["replaced"]:
             program.before = Replaced(program, settings["replaced"]).send
-        exec(code, scope)  # noqa: S102 - in the sandbox, where tests are run
+        exec(code, scope)  # noqa: S102 - this process is sandboxed
         verdicts.write("end")
     except Unfit as problem:
         verdicts.write("unfit", str(problem))
@@ -176,6 +185,7 @@ def run(code: CodeType, settings: dict[str, Any], result_fd: int, channel_fd: in
 
 
 def _import(name: str) -> ModuleType:
+    """A module that the tests use. Raises Unfit if it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as problem:
@@ -183,9 +193,10 @@ def _import(name: str) -> ModuleType:
 
 
 def _declare(source: str, scope: dict[str, Any], program: Program) -> None:
+    """Execute the declarations in `scope`, and register their classes, whose instances are copied between processes."""
     try:
         exec(compile(source, "declarations.py", "exec"), scope)  # noqa: S102 - as trusted as the tests
-    except Exception as problem:  # noqa: BLE001 - whatever it is, the row is at fault
+    except Exception as problem:  # noqa: BLE001 - any exception here is an error of the row
         raise Unfit(f"the declarations raise {type(problem).__name__}: {problem}") from None
     for name, value in scope.items():
         if isinstance(value, type) and value.__module__ == "__main__":

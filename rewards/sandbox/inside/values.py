@@ -1,8 +1,9 @@
-"""Python values as flat JSON tables, for the channel between a program and its tests (channel.py).
+"""Encodes Python values as flat JSON tables, for the channel between a program and its tests (channel.py).
 
-A container is a node of the table and refers to what it holds by number, so nesting of any depth, shared objects and
-cycles all survive, and nothing here recurses. Decoding builds values of the types listed here and nothing else: it
-runs no code of the other side. Standard library only; arrays need numpy on both sides.
+Used in both processes. A container is a node of the table and refers to its items by number, so that nesting of any
+depth, shared objects and cycles are preserved, and nothing here recurses. Tables are untrusted: decoding creates only
+values of the types listed here and runs no code of the other side. Standard library only; arrays need numpy on both
+sides.
 """
 
 import builtins
@@ -19,18 +20,18 @@ from functools import lru_cache
 from types import GeneratorType
 from typing import Any
 
-MOST_ITEMS = 100_000  # taken from an iterator that is handed over, which may have no end
-_MOST_INT = 1 << 63  # larger ones in hexadecimal, which is read in linear time
+MOST_ITEMS = 100_000  # items encoded of an iterator, which may be infinite
+_MOST_INT = 1 << 63  # larger integers are encoded in hexadecimal, which is parsed in linear time
 
-Node = list[Any]
-Encoder = Callable[[Any], Node]  # of a value that is no data; raises what its side answers with
-Decoder = Callable[[Node], Any]
+Node = list[Any]  # a tag, then what it needs
+Encoder = Callable[[Any], Node]  # for values that are not plain data
+Decoder = Callable[[Node], Any]  # the inverse
 
 _INLINE = frozenset((type(None), bool, float, str))
 _MAPPINGS: dict[str, Any] = {"dict": dict, "Counter": Counter, "OrderedDict": OrderedDict}
 MUTABLE = frozenset((*_MAPPINGS, "list", "set", "deque", "bytearray", "object"))
 CONTAINERS = (list, dict, set, deque, bytearray, Counter, OrderedDict)
-# tag: type, how it is made of its items
+# tag: type, constructor from a list of items
 _SEQUENCES: dict[str, tuple[Any, Callable[[list[Any]], Any]]] = {
     **{kind.__name__: (kind, kind) for kind in (list, tuple, set, frozenset, deque)},
     "dict_keys": (type({}.keys()), lambda items: dict.fromkeys(items).keys()),
@@ -38,7 +39,7 @@ _SEQUENCES: dict[str, tuple[Any, Callable[[list[Any]], Any]]] = {
     "dict_items": (type({}.items()), lambda items: dict(items).items()),
     "iterator": (type(iter([])), iter),
 }
-# tag: type, its parts, how it is made of them
+# tag: type, its parts, constructor from the parts
 _ATOMS: dict[str, tuple[Any, Callable[[Any], Sequence[Any]], Callable[..., Any]]] = {
     "int": (int, lambda v: (hex(v),), lambda text: int(text, 16)),
     "float": (float, lambda v: (float.__float__(v),), float),
@@ -69,19 +70,22 @@ _BUILTIN_TYPES: dict[type, str] = {kind: name for name, kind in vars(builtins).i
 class Values:
     """Encodes and decodes for one side.
 
-    other, made: nodes of what is no data. classes: whose instances are sent by their attributes. generators: whether
-    they are sent by their items, as other iterators are, instead of `other`.
+    encode_other, decode_other: for values that are not plain data, e.g. objects of the program. classes: name -> class
+    whose instances are sent as their attributes. generators: whether generators are sent as their items, as other
+    iterators are, instead of by `encode_other`.
     """
 
-    def __init__(self, other: Encoder, made: Decoder, generators: bool = False) -> None:
-        self._other, self._made, self._generators = other, made, generators
+    def __init__(self, encode_other: Encoder, decode_other: Decoder, generators: bool = False) -> None:
+        self._encode_other, self._decode_other, self._generators = encode_other, decode_other, generators
         self.classes: dict[str, type] = {}
 
     def encode(
         self, value: Any, objects: Iterable[Any] = (), nodes: Sequence[Node] = ()
     ) -> tuple[Any, list[Node], list[Any]]:
-        """(reference to `value`, nodes, their objects). objects, nodes: a table to begin with, as `decode` had it:
-        what can have changed in it is encoded again, under its number.
+        """Returns (reference to `value`, nodes, objects of the nodes).
+
+        objects, nodes: a table that `decode` read, which the new one extends: its mutable objects are encoded again,
+        with the same numbers.
         """
         objects = list(objects)
         numbers = {id(item): number for number, item in enumerate(objects)}
@@ -96,16 +100,17 @@ class Values:
             return [number]
 
         root = refer(value)
-        made: list[Node] = []
-        while len(made) < len(objects):
-            at = len(made)
-            kept = at < len(nodes) and nodes[at][0] not in MUTABLE
-            made.append(nodes[at] if kept else self._node(objects[at], refer))
-        return root, made, objects
+        encoded: list[Node] = []
+        while len(encoded) < len(objects):
+            at = len(encoded)
+            unchanged = at < len(nodes) and nodes[at][0] not in MUTABLE
+            encoded.append(nodes[at] if unchanged else self._node(objects[at], refer))
+        return root, encoded, objects
 
     def _node(self, value: Any, refer: Callable[[Any], Any]) -> Node:
+        """The node of a value. refer: the reference to a part, which it adds to the table."""
         kind = type(value)
-        tag = next((_TAGS[base] for base in kind.__mro__ if base in _TAGS), "")  # of a subclass its base's
+        tag = next((_TAGS[base] for base in kind.__mro__ if base in _TAGS), "")  # for a subclass that of its base class
         if not tag and isinstance(value, Iterator) and kind.__module__ in ("builtins", "itertools"):
             tag = "iterator" if self._generators or kind is not GeneratorType else ""
         if tag == "tuple" and isinstance(fields := getattr(value, "_fields", None), tuple):
@@ -125,17 +130,17 @@ class Values:
         array = numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic))
         if array and _DTYPE.fullmatch(value.dtype.str):
             return ["array", value.dtype.str, list(value.shape), value.tobytes().hex()]
-        return self._other(value)
+        return self._encode_other(value)
 
     def decode(self, nodes: Sequence[Node], known: Sequence[Any] = ()) -> list[Any]:
-        """The object of each node; the first ones are given by `known`. Raises ValueError for no such table."""
+        """The object of each node; `known` are those of the first nodes. Raises ValueError for an invalid table."""
         try:
             return self._decode(nodes, list(known))
         except (TypeError, IndexError, KeyError, AttributeError, ArithmeticError, RecursionError) as problem:
             raise ValueError(f"unreadable values: {type(problem).__name__}") from None
 
     def _decode(self, nodes: Sequence[Node], objects: list[Any]) -> list[Any]:
-        """Mutable objects first, empty; then what is immutable, from its parts up; then the contents."""
+        """Create mutable objects empty, then immutable ones after their parts, then fill the mutable ones."""
         new = range(len(objects), len(nodes))
         objects += [self._empty(nodes[number]) for number in new]
         mutable = [number for number in new if objects[number] is not None]
@@ -154,12 +159,13 @@ class Values:
             if missing is not None:
                 objects[top] = self._immutable(nodes[top], get)
                 unbuilt.remove(top)
-        for number in sorted(mutable, key=lambda number: nodes[number][0] != "object"):  # a set may ask for its hashes
+        # Objects first: their attributes must be set before a set or dict calls their __hash__.
+        for number in sorted(mutable, key=lambda number: nodes[number][0] != "object"):
             fill(objects[number], nodes[number], get)
         return objects
 
     def _empty(self, node: Node) -> Any:
-        """An object to be filled; None for a node whose parts must exist before it."""
+        """An empty mutable object; None if the node is immutable, so that its parts must exist before it."""
         tag = node[0]
         if tag == "object":
             return object.__new__(self.classes[node[1]])
@@ -168,6 +174,7 @@ class Values:
         return None
 
     def _immutable(self, node: Node, get: Callable[[Any], Any]) -> Any:
+        """The object of an immutable node. get: the object of a reference."""
         tag = node[0]
         if tag in _ATOMS:
             return _ATOMS[tag][2](*map(get, node[1:]))
@@ -186,16 +193,16 @@ class Values:
             import numpy
 
             return numpy.frombuffer(bytearray.fromhex(node[3]), dtype=node[1]).reshape(node[2])[()]
-        return self._made(node)
+        return self._decode_other(node)
 
 
 def reader(objects: Sequence[Any]) -> Callable[[Any], Any]:
-    """What gives the object of a reference, and of a plain value itself."""
+    """A function from a reference to its object, and from an inline value to itself."""
     return lambda reference: objects[reference[0]] if type(reference) is list else reference
 
 
 def fill(target: Any, node: Node, get: Callable[[Any], Any]) -> None:
-    """Give a mutable object what its node says, instead of what it holds."""
+    """Replace the contents of a mutable object by those of its node. get: see `reader`."""
     tag = node[0]
     if tag == "object":
         vars(target).clear()
@@ -221,5 +228,6 @@ _namedtuple: Callable[[str, tuple[str, ...]], Any] = lru_cache(maxsize=64)(named
 
 
 def _all_inline(items: list[Any]) -> bool:
+    """Whether no item needs a node of its own."""
     kinds = set(map(type, items))
     return kinds <= _INLINE or (kinds == {int} and min(items) > -_MOST_INT and max(items) < _MOST_INT)

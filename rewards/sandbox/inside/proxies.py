@@ -1,6 +1,7 @@
-"""What stands for the program in the process of its tests: its names and objects, which ask another process.
+"""Proxies of the program in the tests' process: its names and objects, whose operations are requests over the channel.
 
-No value here is the program's own object: what it returned is plain data, or a stand-in that knows its number.
+No value here is an object of the program: its results are plain data, or proxies that hold an object's number. Replies
+are untrusted; one that cannot be decoded counts as the end of the program's process.
 """
 
 from __future__ import annotations
@@ -17,36 +18,37 @@ from .channel import LENT_METHODS, RAISED, Closed, Peer, TooLarge, exception_cla
 from .values import CONTAINERS, MUTABLE, Node, Values, reader
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
-_MOST_CONTAINERS = 64  # that are watched at a time
-_Changes = tuple[list[Node], list[Any], list[Any]]  # nodes after a call, the tests' objects, what changed
+_MOST_CONTAINERS = 64  # maximum number of containers whose changes are sent back
+_Changes = tuple[list[Node], list[Any], list[Any]]  # arguments of Peer.change: nodes, objects, changed
 
 
 class Unfit(BaseException):
-    """These tests cannot be run, whatever the program is; args say why."""
+    """The tests cannot be run with any program; args: the reason."""
 
 
 class Died(BaseException):
-    """The program's process ended, or its answer could not be read; args: a status if it is known, and a message."""
+    """The program's process ended, or its reply could not be read; args: status, "" if unknown, and message."""
 
 
 class Program:
-    """The program as the tests see it, in a process that may end.
+    """The program, which runs in another process and may end at any time.
 
-    requested: called before each request; before: then, too, to show the program what the tests replaced. died: set
-    when the process is asked after its end, whether or not the tests catch that.
+    requested: called before each request. before: called before each request of the tests, to send what they replaced.
+    died: set by a request after the end of the process, even if the tests catch the exception. raised: the last
+    exception that the program raised.
     """
 
     def __init__(self, fd: int, most: int, requested: Callable[[], None]) -> None:
         self._requested, self._ended = requested, False
         self.died: Died | None = None
-        self.raised: BaseException | None = None  # by the program, the last time
+        self.raised: BaseException | None = None
         self._functions: list[Any] = []
         self._handles: dict[int, Handle] = {}
         self._names: dict[str, Named] = {}
-        # By owner and attribute: the owner, the tests' container, and its nodes as the program has them.
+        # (id of owner, attribute) -> the owner, the tests' copy of the container, its nodes in the program's process.
         self._containers: dict[tuple[int, str], tuple[Handle, Any, list[Node]]] = {}
         self.exceptions: dict[str, type[BaseException]] = {}
-        self.unsettled: list[tuple[bool, _Changes]] = []  # the first: whether it waits for an assert
+        self.unsettled: list[tuple[bool, _Changes]] = []  # changes to arguments, and whether they wait for an assert
         values = Values(self._encode, self._decode, generators=True)
         self.classes = values.classes
         self.before: Callable[[], None] = lambda: None
@@ -54,12 +56,12 @@ class Program:
         self._peer = Peer(fd, most, values, self._perform)
 
     def names(self, names: list[str]) -> dict[str, Any]:
-        """The program's global names: plain values as they are, the others as stand-ins."""
+        """Values of the program's global names: plain data as copies, others as proxies."""
         values: Any = {}
         with contextlib.suppress(Died):
             try:
                 values = self.request("names", names, list(self.classes))
-            except RAISED:  # the program's, or forged: no verdict on the tests
+            except RAISED:  # raised by the program, perhaps forged: the tests are not at fault
                 values = {}
             if type(values) is not dict:
                 values = {}
@@ -67,17 +69,18 @@ class Program:
         return {name: values.get(name, self._named(name)) for name in names}
 
     def _named(self, name: str) -> Named:
+        """The proxy of a global name; one object per name."""
         return self._names.setdefault(name, Named(self, name))
 
     def request(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """What the program gives for a question. Raises what it raised, or Died."""
+        """The program's reply to a request of the tests. Raises the program's exception, or Died."""
         with self._turn:
             self._refill()
             self.before()
             return self.ask(name, *args, **kwargs)
 
     def attribute(self, owner: Handle, name: str) -> Any:
-        """An attribute of the program's object. What the tests do to a container that it is happens there, too."""
+        """An attribute of the program's object; changes that the tests make in a container are sent back."""
         value = self.request("attribute", owner, name)
         if type(value) in CONTAINERS:
             self._containers[id(owner), name] = owner, value, self._peer.values.encode(value)[1]
@@ -86,7 +89,7 @@ class Program:
         return value
 
     def _refill(self) -> None:
-        """Give the program what the tests changed in its objects' containers: copies, so that it changes nothing."""
+        """Send containers that the tests have changed back to the program, as copies: it cannot change them here."""
         for key, (owner, value, sent) in list(self._containers.items()):
             root, nodes, _ = self._peer.values.encode(value)
             if nodes != sent:
@@ -94,12 +97,12 @@ class Program:
                 self.ask("refill", owner, key[1], reader(self._peer.values.decode(nodes))(root))
 
     def class_of(self, value: Any) -> Any:
-        """`type(value)`; of the program's objects never a class that the tests have."""
+        """`type(value)`; for a proxy, the proxy of the object's class, never a class of the tests."""
         kind = self.request("type", value) if isinstance(value, Handle) else None
         return kind if isinstance(kind, Handle) else type(value)
 
     def ask(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """The same, whatever the tests replaced."""
+        """As `request`, without sending first what the tests replaced or changed."""
         self._requested()
         if self.unsettled:
             self.settle(False, self._peer.values.encode((args, kwargs))[2])
@@ -114,6 +117,7 @@ class Program:
         return self._answer(name, message, nodes, objects)
 
     def _died(self, problem: str, status: str = "") -> Died:
+        """The exception for an ended process; closes the channel."""
         if not self._ended:
             os.close(self._peer.fd)
         self._ended = True
@@ -121,6 +125,7 @@ class Program:
         return self.died
 
     def _answer(self, name: str, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
+        """The value in a reply. nodes, objects: of its request. Raises the exception in it, or Died."""
         if "limit" in message:
             raise Died("output_limit", "the result is too large")
         try:
@@ -134,6 +139,7 @@ class Program:
         raise raised
 
     def _value(self, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
+        """The value in a reply; changes to arguments are applied at once if it is None, else kept for `settle`."""
         changed, after = message["changed"], [*nodes, *message["nodes"]]
         if not changed:
             return reader(self._peer.values.decode(after, objects))(message["value"])
@@ -144,17 +150,17 @@ class Program:
         if message["value"] is None:
             self._peer.change(after, objects, changed)
             return None
-        # Not at once: else `f(data) == sorted(data)` is passed by emptying data.
+        # Not at once: otherwise a program passes `f(data) == sorted(data)` by emptying data.
         value = reader(self._peer.values.decode(after))(message["value"])
         self.unsettled.append((not isinstance(value, (int, float, str)), (after, objects, changed)))
         return value
 
-    def settle(self, everything: bool = True, given: Sequence[Any] = ()) -> None:
-        """Show what calls changed in their arguments; unless `everything`, only of those with a plain result, and of
-        those in `given`, which go to the program again.
+    def settle(self, everything: bool = True, arguments: Sequence[Any] = ()) -> None:
+        """Apply the changes that calls made to their arguments. Unless `everything`, only those of calls that returned
+        a number or string, and those to `arguments`, which are about to be passed to the program again.
         """
         waiting, self.unsettled = self.unsettled, []
-        used = set(map(id, given))
+        used = set(map(id, arguments))
         for waits, changes in waiting:
             _, objects, changed = changes
             if not everything and waits and used.isdisjoint(id(objects[at]) for at, _ in changed):
@@ -166,7 +172,7 @@ class Program:
                     raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
 
     def _perform(self, name: str, args: Any, kwargs: Any) -> Any:
-        """What the program asks of the tests' functions, and of their mocks and streams."""
+        """The result of a request of the program to one of the tests' functions, mocks or streams."""
         number, *args = args
         owner = self._functions[number]
         if name == "callback":
@@ -180,10 +186,11 @@ class Program:
         return getattr(owner, args[0])
 
     def _encode(self, value: Any) -> Node:
+        """The node of a value that is not plain data."""
         if type(value) in (Handle, Mixed):
-            return ["handle", value._standin_number]
+            return ["handle", value._proxy_number]
         if type(value) is Named:
-            return ["name", value._standin_name]
+            return ["name", value._proxy_name]
         if isinstance(value, type):
             if self.classes.get(value.__name__) is value or value.__name__ in self.exceptions:
                 return ["name", value.__name__]
@@ -194,6 +201,7 @@ class Program:
         raise Unfit(f"the tests give the program a {type(value).__name__}: define its class in tests.declarations")
 
     def _decode(self, node: Node) -> Any:
+        """The tests' object that a node refers to, or the proxy of a program's object."""
         if node[0] == "exception":
             return exception_class(node[1], self.exceptions)
         if node[0] in ("callback", "lent"):
@@ -203,29 +211,29 @@ class Program:
         if node[0] != "handle" or type(node[1]) is not int:
             raise ValueError("unknown value")
         handle = self._handles.setdefault(node[1], Handle(self, node[1]))
-        lazy = _LAZY.get(str(node[2])) if len(node) > 2 else None  # the tests' own request says no kind
+        lazy = _LAZY.get(str(node[2])) if len(node) > 2 else None  # nodes of the tests' requests have no kind
         return lazy(handle) if lazy else handle
 
 
 def _is_lent(value: Any) -> bool:
-    """Whether it is a mock or a stream of the tests, which the program may use as such."""
+    """Whether the value is a mock or stream, which the program may use through a proxy of its own."""
     mock = sys.modules.get("unittest.mock")
     return isinstance(value, io.IOBase) or (mock is not None and isinstance(value, mock.NonCallableMock))
 
 
 def _generator(handle: Handle) -> Generator[Any, Any, None]:
     with contextlib.suppress(StopIteration):
-        sent = yield handle._standin_request("next")
+        sent = yield handle._proxy_request("next")
         while True:
-            sent = yield handle._standin_request("next") if sent is None else handle._standin_request("send", sent)
+            sent = yield handle._proxy_request("next") if sent is None else handle._proxy_request("send", sent)
 
 
 async def _coroutine(handle: Handle) -> Any:
-    return handle._standin_request("await")
+    return handle._proxy_request("await")
 
 
 async def _async_generator(handle: Handle) -> Any:
-    for item in handle._standin_request("await_all"):
+    for item in handle._proxy_request("await_all"):
         yield item
 
 
@@ -233,57 +241,59 @@ _LAZY = {"generator": _generator, "coroutine": _coroutine, "async generator": _a
 
 
 class Handle:
-    """Stands for an object that stays in the program's process.
+    """Proxy of an object that stays in the program's process.
 
-    It never equals plain data, has no order with it, and what arithmetic with a number makes of it is an object, never
-    a number (Mixed), products and powers aside: an object of the program does not decide what it is compared with.
+    It never equals plain data and has no order with it. Arithmetic with a number, except products and powers, yields a
+    proxy and never a number (Mixed). So an object of the program cannot decide a comparison with plain data.
     """
 
     def __init__(self, program: Program, number: int) -> None:
-        vars(self).update(_standin_program=program, _standin_number=number)
+        vars(self).update(_proxy_program=program, _proxy_number=number)
 
-    def _standin_request(self, name: str, *args: Any) -> Any:
-        return self._standin_program.request(name, self, *args)
+    def _proxy_request(self, name: str, *args: Any) -> Any:
+        return self._proxy_program.request(name, self, *args)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._standin_program.request("call", self, *args, **kwargs)
+        return self._proxy_program.request("call", self, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name == "__signature__":
             raise Unfit("the tests inspect a signature of the program, which is in another process")
-        if name.startswith("__") and name not in ("__name__", "__annotations__"):  # some library's protocol
+        if name.startswith("__") and name not in ("__name__", "__annotations__"):  # e.g. the protocol of a library
             raise AttributeError(name)
-        return self._standin_program.attribute(self, name)
+        return self._proxy_program.attribute(self, name)
 
     def __enter__(self) -> Any:
-        return self._standin_request("getattr", "__enter__")()
+        return self._proxy_request("getattr", "__enter__")()
 
     def __exit__(self, *_: object) -> Any:
-        return self._standin_request("getattr", "__exit__")(None, None, None)
+        return self._proxy_request("getattr", "__exit__")(None, None, None)
 
     def __instancecheck__(self, instance: Any) -> bool:
-        return isinstance(instance, Handle) and bool(instance._standin_request("isinstance", self))
+        return isinstance(instance, Handle) and bool(instance._proxy_request("isinstance", self))
 
     def __subclasscheck__(self, subclass: Any) -> bool:
-        return isinstance(subclass, Handle) and bool(subclass._standin_request("issubclass", self))
+        return isinstance(subclass, Handle) and bool(subclass._proxy_request("issubclass", self))
 
     def __mro_entries__(self, bases: Any) -> Any:
         raise Unfit("the tests subclass a class of the program, which is in another process")
 
     def __eq__(self, other: object) -> Any:
-        return self is other or (isinstance(other, Handle) and self._standin_request("eq", other))
+        return self is other or (isinstance(other, Handle) and self._proxy_request("eq", other))
 
     def __ne__(self, other: object) -> Any:
-        return self is not other and (not isinstance(other, Handle) or self._standin_request("ne", other))
+        return self is not other and (not isinstance(other, Handle) or self._proxy_request("ne", other))
 
     def __rmul__(self, other: object) -> Any:
-        return self._standin_program.request("mul", other, self)
+        return self._proxy_program.request("mul", other, self)
 
 
 def _forward(name: str, handles_only: bool = False) -> Callable[..., Any]:
+    """A special method that is a request of this name. handles_only: only with another proxy as argument."""
+
     def method(self: Handle, *args: Any) -> Any:
         fits = not handles_only or isinstance(args[0], Handle)
-        return self._standin_request(name, *args) if fits else NotImplemented
+        return self._proxy_request(name, *args) if fits else NotImplemented
 
     return method
 
@@ -294,15 +304,15 @@ _OF_ITSELF = (
 )  # fmt: skip
 for _name in _OF_ITSELF:
     setattr(Handle, f"__{_name}__", _forward(_name))
-Handle.__deepcopy__ = lambda self, _: self._standin_request("deepcopy")  # type: ignore[attr-defined]
+Handle.__deepcopy__ = lambda self, _: self._proxy_request("deepcopy")  # type: ignore[attr-defined]
 for _name in ("lt", "le", "gt", "ge"):
     setattr(Handle, f"__{_name}__", _forward(_name, handles_only=True))
 
 
 class Mixed(Handle):
-    """What arithmetic with a number made of an object: it has a text, attributes and items, but is no number itself.
+    """Proxy of the result of arithmetic between an object and a number: it cannot be used as a number.
 
-    Else an object could pass `abs(f(1) - 2) < 1e-6` and `round(f(1) / 2) == 1`, whatever they compare it with.
+    Otherwise an object could pass `abs(f(1) - 2) < 1e-6` or `round(f(1) / 2) == 1` for any expected value.
     """
 
 
@@ -311,16 +321,18 @@ for _name in ("abs", "int", "float", "index", "round", "format", "bool", "neg", 
 
 
 def _arithmetic(name: str, reflected: bool) -> Callable[..., Any]:
+    """A special method for an operator. reflected: the proxy is the right operand."""
+
     def method(self: Handle, other: Any) -> Any:
         number = type(other) in (int, float)
         if not number and not isinstance(other, Handle):
             return NotImplemented
         pair = (other, self) if reflected else (self, other)
-        result = self._standin_program.request(name, *pair)
+        result = self._proxy_program.request(name, *pair)
         if not number and Mixed not in (type(self), type(other)):
             return result
         fits = type(result) in (Handle, Mixed)
-        return Mixed(self._standin_program, result._standin_number) if fits else NotImplemented
+        return Mixed(self._proxy_program, result._proxy_number) if fits else NotImplemented
 
     return method
 
@@ -331,10 +343,10 @@ for _name in ("add", "sub", "truediv", "floordiv", "mod", "matmul", "and", "or",
 
 
 class Named(Handle):
-    """Stands for a function or class of the program, or for a name that it lacks."""
+    """Proxy of a function or class of the program, by name; the program may not define it."""
 
     def __init__(self, program: Program, name: str) -> None:
-        vars(self).update(_standin_program=program, _standin_name=name)
+        vars(self).update(_proxy_program=program, _proxy_name=name)
 
 
-Handle.__doc__ = Named.__doc__ = property(lambda self: self._standin_request("getattr", "__doc__"))  # type: ignore[assignment]
+Handle.__doc__ = Named.__doc__ = property(lambda self: self._proxy_request("getattr", "__doc__"))  # type: ignore[assignment]
