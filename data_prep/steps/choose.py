@@ -27,12 +27,12 @@ from data_prep.steps.select import Range, number_of
 from rewards.text.tokenise import tokens_13a
 
 Mode = Literal["random", "easy", "medium", "hard"]
-LENGTHS = (16, 64, 256)  # stratum boundaries, in tokens of the shortest reference
+LENGTHS = (16, 64, 256)  # stratum boundaries, in words of the shortest reference
 MISMATCH = 2.0  # an answer is a mismatch below half or above twice the reference's length
 
 
 class ChooseParams(Params):
-    """min_reference: minimum tokens of the shortest reference, if guarded. system: a file in templates/prompts, added
+    """min_reference: minimum words of the shortest reference, if guarded. system: a file in templates/prompts, added
     to the selected prompts as the system prompt."""
 
     mode: Mode = "hard"
@@ -73,7 +73,9 @@ class Choose(Step[ChooseParams]):
         scores: list[float] = []
         strata: list[tuple[str, int]] = []
         for at, row in enumerate(rows):
-            shortest = _shortest(row) if given.guarded else 0
+            shortest = (
+                min(len(text.split()) for text in row["references"]) if given.guarded else 0
+            )  # tokenising is slow
             known = _score(row)
             if known is None and (given.mode != "random" or given.guarded):
                 refused[at] = "missing score"
@@ -148,18 +150,14 @@ def _score(row: Row) -> float | None:
     return float(score)
 
 
-def _shortest(row: Row) -> int:
-    """Tokens of the shortest reference, BLEU's reference length."""
-    return min(len(tokens_13a(reference)) for reference in row["references"])
-
-
 def _stratum(row: Row, shortest: int) -> tuple[str, int]:
     return str(row.get("source", "")), sum(shortest >= limit for limit in LENGTHS)
 
 
 def length_label(row: Row) -> str:
-    """The answer's length class relative to the shortest reference."""
-    answer, reference = len(tokens_13a(row.get("completion", ""))), _shortest(row)
+    """The answer's length class relative to the shortest reference, in BLEU's tokens."""
+    answer, *references = (len(tokens_13a(text)) for text in (row.get("completion", ""), *row["references"]))
+    reference = min(references)
     if row.get("meta", {}).get("finish_reason") == "length":
         return "answer truncated"
     if not answer:
