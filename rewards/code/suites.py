@@ -112,7 +112,7 @@ def read(tests: Any) -> Suite:
     try:
         key = hashlib.sha256(json.dumps(tests, sort_keys=True).encode()).hexdigest()
     except (TypeError, ValueError, RecursionError) as problem:
-        raise _bad(f"they are no JSON: {str(problem)[:100]}") from None
+        raise _bad(f"they are not JSON: {str(problem)[:100]}") from None
     source = kind in ("asserts", "gtest")
     needed = "source" if source else "function" if kind == "call" else ""
     names = ("function", "prefix", *(("source", "declarations") if source else ()))
@@ -242,7 +242,7 @@ def _json(text: str, what: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as problem:
-        raise _bad(f"{what} is no JSON: {str(problem)[:100]}") from None
+        raise _bad(f"{what} is not JSON: {str(problem)[:100]}") from None
 
 
 def from_apps(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -334,7 +334,7 @@ def pickled_text(data: bytes) -> str:
                 name = opcode.name
                 raise RewardError(f"packed tests: a pickle that holds more than one text (instruction {name})")
     except (ValueError, UnicodeDecodeError) as problem:
-        raise RewardError(f"packed tests: no valid pickle: {str(problem)[:100]}") from None
+        raise RewardError(f"packed tests: not a valid pickle: {str(problem)[:100]}") from None
     raise RewardError("packed tests: a pickle that is cut short, or followed by something")
 
 
@@ -370,6 +370,6 @@ def from_humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
     try:
         body = ast.parse(prompt).body
     except (SyntaxError, ValueError, TypeError, RecursionError) as problem:
-        raise _bad(f"the prompt is no Python: {str(problem)[:100]}") from None
+        raise _bad(f"the prompt is not valid Python: {str(problem)[:100]}") from None
     helpers = [node for node in body if not isinstance(node, ast.FunctionDef) or node.name != function]
     return tests | ({"declarations": "\n".join(map(ast.unparse, helpers))} if helpers else {})

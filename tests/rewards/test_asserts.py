@@ -283,14 +283,14 @@ def test_missing_names() -> None:
 @pytest.mark.parametrize(
     ("tests", "says"),
     [
-        ("assert f(", "the source is no Python: SyntaxError"),
+        ("assert f(", "the source is not valid Python: SyntaxError"),
         ("f(1)", "the source has no assert"),
-        ("\0", "the source is no Python"),
-        ("assert " + "(" * 5000 + "1" + ")" * 5000, "the source is no Python"),
-        ("assert " + "-" * 100_000 + "1", "the source is no Python"),
-        ("class A: pass\nassert f(A()) == 1", "give the program a A: define its class in tests.declarations"),
+        ("\0", "the source is not valid Python"),
+        ("assert " + "(" * 5000 + "1" + ")" * 5000, "the source is not valid Python"),
+        ("assert " + "-" * 100_000 + "1", "the source is not valid Python"),
+        ("class A: pass\nassert f(A()) == 1", "an object of class A to the program: define A in tests.declarations"),
         ("def test_a(tmp_path): assert f(1) == 1", "test_a takes 'tmp_path', which the source does not define"),
-        ("while True: pass\nassert f(1)", "end without a verdict, before any program"),
+        ("while True: pass\nassert f(1)", "end without a verdict, before they use the program"),
         ("x" * (1 << 20) + "y", "at most 1048576 are read"),
     ],
 )

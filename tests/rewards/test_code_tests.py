@@ -48,8 +48,8 @@ def test_own_formats() -> None:
     [
         (None, "they are None, not an object"),
         ([], "they are list, not an object"),
-        ("[", "tests is no JSON"),
-        ("[" * 100_000, "tests is no JSON"),
+        ("[", "tests is not JSON"),
+        ("[" * 100_000, "tests is not JSON"),
         ({}, "kind is None; kinds: stdio, call, asserts, gtest"),
         ({"kind": "stdin"}, "kind is 'stdin', did you mean 'stdio'?"),
         ({"kind": ["stdio"]}, "kind is list"),

@@ -85,7 +85,7 @@ def _verdicts(tests: Prepared, outcome: Program) -> list[Tested]:
     if end[0] == "unfit":
         raise RewardError(f"the row's tests: {end[1]}")
     if not end[0] and ["requested"] not in lines:
-        raise RewardError(f"the row's tests: they end without a verdict, before any program: {judge.message}")
+        raise RewardError(f"the row's tests: they end without a verdict, before they use the program: {judge.message}")
 
     def tested(problem: Sequence[str] | None) -> Tested:
         status, message = problem or ("passed", "")
@@ -102,7 +102,7 @@ def _verdicts(tests: Prepared, outcome: Program) -> list[Tested]:
         default = Tested("not_run")
     elif not end[0]:
         status = ENDINGS.get(judge.status, "runtime_error")
-        default = Tested(status, message=f"the tests, on what the program gave: {judge.message}")
+        default = Tested(status, message=f"the tests' process, on results of the program: {judge.message}")
         statements += [default] if not unreached else []
     elif not asserts and not statements and not tests.raises:
         default = Tested("failed", message="no assert ran")

@@ -64,7 +64,7 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
     if len(source) > MOST_CHARS:
         raise _bad(f"the source has {len(source)} characters, at most {MOST_CHARS} are read")
     if function and not function.isidentifier():
-        raise _bad(f"function {function!r} is no name")
+        raise _bad(f"function {function!r} is not an identifier")
     what = "the declarations are"
     try:
         ast.parse(declarations)
@@ -82,7 +82,7 @@ def prepare(source: str, function: str = "", declarations: str = "") -> Prepared
         tree.body = [_statement(node, rewrite) for node in tree.body]
         text = ast.unparse(ast.fix_missing_locations(tree))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
-        raise _bad(f"{what} no Python: {type(problem).__name__}: {str(problem)[:100]}") from None
+        raise _bad(f"{what} not valid Python: {type(problem).__name__}: {str(problem)[:100]}") from None
     if beyond := min(_words(tree) & _OUT_OF_REACH.keys(), default=""):
         raise _bad(f"{beyond} is not supported: {_OUT_OF_REACH[beyond]} are not shared by the tests and the program")
     if not rewrite.asserts and not rewrite.raises:

@@ -135,7 +135,7 @@ class _Reader:
         """An identifier."""
         name = self._peek()
         if not _NAME.fullmatch(name):
-            raise DeclarationError(f"{where}: {name!r} is no name")
+            raise DeclarationError(f"{where}: {name!r} is not an identifier")
         self._at += 1
         return name
 

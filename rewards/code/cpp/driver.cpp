@@ -63,7 +63,7 @@ int main() {
   } catch (const std::exception& thrown) {
     failed(out, classes(thrown), thrown.what());
   } catch (...) {
-    failed(out, "", "an exception that is no std::exception");
+    failed(out, "", "an exception that is not a std::exception");
   }
   for (std::size_t done = 0; done < out.text.size();) {
     const ssize_t written = write(3, out.text.data() + done, out.text.size() - done);

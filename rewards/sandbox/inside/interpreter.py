@@ -158,7 +158,7 @@ def to_json(value: Any) -> str:
         )
     if getattr(value, "shape", None) == ():  # a numpy scalar
         return to_json(value.item())
-    raise TypeError(f"the result holds a {type(value).__name__}, which is no JSON value")
+    raise TypeError(f"the result holds a {type(value).__name__}, which is not a JSON value")
 
 
 def _report(problem: BaseException) -> str:

@@ -113,7 +113,7 @@ class Program:
         except Closed as problem:
             raise self._died(str(problem)) from None
         except TooLarge:
-            raise Unfit("they give the program more than it can be sent at once") from None
+            raise Unfit("they pass more data to the program than one message can hold") from None
         return self._answer(name, message, nodes, objects)
 
     def _died(self, problem: str, status: str = "") -> Died:
@@ -198,7 +198,8 @@ class Program:
             self._functions.append(value)
             name = "" if _is_lent(value) else str(getattr(value, "__name__", ""))
             return ["lent" if _is_lent(value) else "callback", len(self._functions) - 1, name]
-        raise Unfit(f"the tests give the program a {type(value).__name__}: define its class in tests.declarations")
+        kind = type(value).__name__
+        raise Unfit(f"the tests pass an object of class {kind} to the program: define {kind} in tests.declarations")
 
     def _decode(self, node: Node) -> Any:
         """The tests' object that a node refers to, or the proxy of a program's object."""
