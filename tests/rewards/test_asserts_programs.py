@@ -24,20 +24,20 @@ class Program:
     tests: dict[str, str]
 
 
-def read_programs() -> dict[str, Program]:
-    text = (Path(__file__).parent / "asserts_programs.txt").read_text()
+def read_programs(path: Path) -> dict[str, Program]:
+    text = path.read_text()
     _, *pieces = re.split(r"^#### (.*?): (.*)\n", text, flags=re.MULTILINE)
     programs = {}
     for value, name, body in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True):
         code, *parts = re.split(r"^---- (\w+)\n", body, flags=re.MULTILINE)
         texts = {key: part.strip() for key, part in zip(parts[::2], parts[1::2], strict=True)}
-        tests = {"kind": "asserts", "source": texts.pop("tests"), **texts}
+        tests = {"kind": "asserts", "source": texts.pop("tests"), **texts} if texts else {}
         assert name not in programs, name
         programs[name] = Program(None if value == "error" else float(Fraction(value)), code, tests)
     return programs
 
 
-PROGRAMS = read_programs()
+PROGRAMS = read_programs(Path(__file__).with_name("asserts_programs.txt"))
 
 
 def score(program: Program) -> rewards.Score:

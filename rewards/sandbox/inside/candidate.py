@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, ModuleType
 from typing import Any
 
-from .channel import LENT_METHODS, PROGRAM_MODULES, Closed, Peer, TooLarge, exception_names
+from .channel import LENT_METHODS, PROGRAM_MODULES, Closed, Peer, TooLarge, exception_class, exception_names
 from .values import CONTAINERS, Node, Values, reader
 
 # Functions that a request can name; other names are those of the module `operator`, or handled by `_perform`.
@@ -74,6 +74,7 @@ class _Program:
         self._originals: dict[tuple[str, str], Any] = {}  # (module, attribute) -> value before the tests replaced it
         self._objects: list[Any] = []  # objects that stay in this process; the tests refer to them by index
         self._numbers: dict[int, int] = {}  # id of an object -> its index
+        self._exceptions: dict[str, type[BaseException]] = {}  # exception classes of the program and the tests, by name
         self._containers: dict[tuple[int, str], Any] = {}  # (id of owner, attribute) -> container that the tests copied
         self.peer = Peer(fd, most, Values(self._encode, self._decode), self._perform)
 
@@ -153,15 +154,22 @@ class _Program:
             return self._globals[name]
         if kind == "lent":
             return _Lent(name, lambda what, *args, **kwargs: self._call_back(what, name, args, kwargs))
+        if kind == "exception":
+            return exception_class(name, self._known_exceptions())
         function = lambda *args, **kwargs: self._call_back("callback", name, args, kwargs)  # noqa: E731
         function.__name__ = rest[0]
         return function
+
+    def _known_exceptions(self) -> dict[str, type[BaseException]]:
+        """The exception classes that the tests may refer to, by name; the program's globals may have changed."""
+        self._exceptions.update((name, value) for name, value in self._globals.items() if _raises(value))
+        return self._exceptions
 
     def _call_back(self, what: str, number: int, args: Any, kwargs: Any) -> Any:
         """The result of a request to the tests' process. number: of the function, mock or stream there."""
         message, nodes, objects = self.peer.request(what, (number, *args), kwargs)
         if "raised" in message:
-            raise self.peer.raised(message, {name: kind for name, kind in self._globals.items() if _raises(kind)})
+            raise self.peer.raised(message, self._known_exceptions())
         objects = self.peer.change([*nodes, *message["nodes"]], objects, message["changed"])
         return reader(objects)(message["value"])
 

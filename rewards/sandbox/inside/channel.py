@@ -6,17 +6,19 @@ exceeded. Each side serves requests while it waits for a reply, so tests can pas
 the tests' process receives are untrusted.
 """
 
+import itertools
 import json
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from .values import Node, Values, fill, reader
+from .values import Node, Values, fill, reader, set_attributes
 
 _PIECE = 1 << 20
 PROGRAM_MODULES = ("solution", "main", "__main__", "candidate")  # module names under which tests import the program
 LENT_METHODS = ("__enter__", "__exit__", "__iter__", "__next__", "__getitem__")  # of mocks and streams
+_LIBRARIES = sys.stdlib_module_names | {"numpy", "scipy", "networkx", "sympy", "sortedcontainers"}
 RAISED = (Exception, SystemExit, KeyboardInterrupt)  # exceptions sent to the other side; others end the process
 
 
@@ -30,16 +32,17 @@ class TooLarge(Exception):
 
 class Peer:
     """One side of the channel, on socket `fd`. most: limit of a frame in bytes. perform(name, args, kwargs): computes
-    the result of a request. Methods that use the socket raise Closed.
+    the result of a request. received: bytes received so far. Methods that use the socket raise Closed.
     """
 
     def __init__(self, fd: int, most: int, values: Values, perform: Callable[..., Any]) -> None:
-        self.fd, self._most, self.values, self._perform = fd, most, values, perform
+        self.fd, self.most, self.values, self._perform = fd, most, values, perform
+        self.received = 0
 
     def send(self, message: dict[str, Any]) -> None:
         """Write one frame. Raises TooLarge."""
         text = json.dumps(message, separators=(",", ":")).encode()
-        if len(text) > self._most:
+        if len(text) > self.most:
             raise TooLarge
         rest = memoryview(len(text).to_bytes(4, "little") + text)
         try:
@@ -51,8 +54,9 @@ class Peer:
     def receive(self) -> dict[str, Any]:
         """Read one frame."""
         length = int.from_bytes(self._read(4), "little")
-        if length > self._most:
+        if length > self.most:
             raise Closed("a frame over the limit")
+        self.received += length
         try:
             message = json.loads(self._read(length))
         except (ValueError, RecursionError):
@@ -134,7 +138,7 @@ class Peer:
             problem = kind.__new__(kind, *args)
         if isinstance(problem, SystemExit):
             SystemExit.__init__(problem, *args)  # sets its code
-        vars(problem).update((name, value) for name, value in attributes.items() if type(name) is str)
+        set_attributes(problem, attributes.items())
         return problem
 
 
@@ -144,15 +148,18 @@ def exception_names(kind: type) -> list[list[str]]:
 
 
 def exception_class(names: list[list[str]], exceptions: dict[str, type[BaseException]]) -> type[BaseException]:
-    """The local counterpart of an exception class of the other side: a class of the standard library itself; otherwise
-    the class of this name in `exceptions`, or a new one, derived from the same class of the standard library, which is
-    added to them. names: see exception_names.
+    """The local counterpart of an exception class of the other side: a library's class itself if it is loaded here;
+    otherwise the class of this name in `exceptions`, or a new one, derived from the nearest base class that is a
+    library's, which is added to them. names: see exception_names.
     """
-    custom = [name for module, name in names if module.partition(".")[0] not in sys.stdlib_module_names]
-    module, name = names[len(custom)]
-    kind = getattr(sys.modules.get(module), name, None)
-    if not (isinstance(kind, type) and issubclass(kind, RAISED)):
-        raise ValueError("no exception")  # a forged reply could name anything here, e.g. exec
-    for name in reversed(custom):
+    custom = list(itertools.takewhile(lambda pair: _library_exception(*pair) is None, names))
+    kind: Any = _library_exception(*names[len(custom)])
+    for _, name in reversed(custom):
         kind = exceptions.setdefault(name, type(name, (kind,), {}))
-    return kind
+    return kind  # type: ignore[no-any-return]
+
+
+def _library_exception(module: str, name: str) -> type[BaseException] | None:
+    """The exception class of this name, None if there is none; a forged reply could name anything, e.g. exec."""
+    kind = getattr(sys.modules.get(module), name, None) if module.partition(".")[0] in _LIBRARIES else None
+    return kind if isinstance(kind, type) and issubclass(kind, RAISED) else None

@@ -33,11 +33,6 @@ def collected(test: Any) -> Iterator[tuple[Call, bool]]:
             yield from _functions(partial(_bound, test, name), method, [*_marks(test), *_marks(method)])
 
 
-def is_skip(raised: BaseException | None) -> bool:
-    """Whether this is the exception of `self.skipTest` or `pytest.skip`."""
-    return type(raised).__name__ in ("SkipTest", "Skipped")
-
-
 def _methods(kind: type) -> list[str]:
     """Names of a class's test methods in the order of their definition, those of base classes first."""
     names = dict.fromkeys(name for base in reversed(kind.__mro__) for name in vars(base))

@@ -14,12 +14,19 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from .channel import LENT_METHODS, RAISED, Closed, Peer, TooLarge, exception_class
+from .channel import LENT_METHODS, RAISED, Closed, Peer, TooLarge, exception_class, exception_names
 from .values import CONTAINERS, MUTABLE, Node, Values, reader
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 _MOST_CONTAINERS = 64  # maximum number of containers whose changes are sent back
+# Attributes that the program cannot use: they change what a mock reports to the tests, or lock a stream's buffer.
+_REFUSED = ("configure_mock", "reset_mock", "mock_add_spec", "attach_mock", "getbuffer")
 _Changes = tuple[list[Node], list[Any], list[Any]]  # arguments of Peer.change: nodes, objects, changed
+
+
+def is_skip(raised: BaseException | None) -> bool:
+    """Whether this is the exception of `self.skipTest` or `pytest.skip`."""
+    return type(raised).__name__ in ("SkipTest", "Skipped")
 
 
 class Unfit(BaseException):
@@ -34,22 +41,23 @@ class Program:
     """The program, which runs in another process and may end at any time.
 
     requested: called before each request. before: called before each request of the tests, to send what they replaced.
-    died: set by a request after the end of the process, even if the tests catch the exception. raised: the last
-    exception that the program raised.
+    died: set by a request after the end of the process, even if the tests catch the exception. skips: the
+    exceptions raised by the program that would skip a test.
     """
 
     def __init__(self, fd: int, most: int, requested: Callable[[], None]) -> None:
         self._requested, self._ended = requested, False
         self.died: Died | None = None
-        self.raised: BaseException | None = None
+        self.skips: list[BaseException] = []
         self._functions: list[Any] = []
         self._handles: dict[int, Handle] = {}
+        self._lazy: dict[int, tuple[Any, Handle]] = {}  # id of a generator or coroutine -> it, and its proxy
         self._names: dict[str, Named] = {}
         # (id of owner, attribute) -> the owner, the tests' copy of the container, its nodes in the program's process.
         self._containers: dict[tuple[int, str], tuple[Handle, Any, list[Node]]] = {}
         self.exceptions: dict[str, type[BaseException]] = {}
         self.unsettled: list[tuple[bool, _Changes]] = []  # changes to arguments, and whether they wait for an assert
-        values = Values(self._encode, self._decode, generators=True)
+        values = Values(self._encode, self._decode, lambda generator: id(generator) not in self._lazy)
         self.classes = values.classes
         self.before: Callable[[], None] = lambda: None
         self._turn = threading.RLock()  # tests may have threads
@@ -113,6 +121,8 @@ class Program:
         except Closed as problem:
             raise self._died(str(problem)) from None
         except TooLarge:
+            if self._peer.received > self._peer.most // 4:  # the data may have come from the program
+                raise Died("output_limit", "the results are too large to be passed back to the program") from None
             raise Unfit("they pass more data to the program than one message can hold") from None
         return self._answer(name, message, nodes, objects)
 
@@ -131,11 +141,13 @@ class Program:
         try:
             if "raised" not in message:
                 return self._value(message, nodes, objects)
-            raised = self.raised = self._peer.raised(message, self.exceptions)
+            raised = self._peer.raised(message, self.exceptions)
         except _UNREADABLE as problem:
             raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
         if isinstance(raised, StopIteration) and name not in ("next", "send"):
             raise RuntimeError("the program raised StopIteration")  # it would end a loop of the tests
+        if is_skip(raised):
+            self.skips.append(raised)
         raise raised
 
     def _value(self, message: dict[str, Any], nodes: list[Node], objects: list[Any]) -> Any:
@@ -176,24 +188,32 @@ class Program:
         number, *args = args
         owner = self._functions[number]
         if name == "callback":
-            return owner(*args, **kwargs)
+            try:
+                return owner(*args, **kwargs)
+            except Exception as problem:
+                self.exceptions.setdefault(type(problem).__name__, type(problem))  # the program may raise it again
+                raise
         if not _is_lent(owner) or (name != "getattr" and name not in LENT_METHODS):
             raise TypeError("no function, mock or stream of the tests")
         if name != "getattr":
             return getattr(owner, name)(*args)
-        if args[0].startswith("_"):
+        if args[0].startswith("_") or args[0] in _REFUSED:
             raise AttributeError(args[0])
         return getattr(owner, args[0])
 
     def _encode(self, value: Any) -> Node:
         """The node of a value that is not plain data."""
+        value = self._lazy[id(value)][1] if id(value) in self._lazy else value
         if type(value) in (Handle, Mixed):
             return ["handle", value._proxy_number]
         if type(value) is Named:
             return ["name", value._proxy_name]
         if isinstance(value, type):
-            if self.classes.get(value.__name__) is value or value.__name__ in self.exceptions:
+            if self.classes.get(value.__name__) is value:
                 return ["name", value.__name__]
+            if issubclass(value, Exception):
+                self.exceptions.setdefault(value.__name__, value)
+                return ["exception", exception_names(value)]
         elif _is_lent(value) or callable(value):
             self._functions.append(value)
             name = "" if _is_lent(value) else str(getattr(value, "__name__", ""))
@@ -213,7 +233,11 @@ class Program:
             raise ValueError("unknown value")
         handle = self._handles.setdefault(node[1], Handle(self, node[1]))
         lazy = _LAZY.get(str(node[2])) if len(node) > 2 else None  # nodes of the tests' requests have no kind
-        return lazy(handle) if lazy else handle
+        if not lazy:
+            return handle
+        wrapper = lazy(handle)
+        self._lazy[id(wrapper)] = wrapper, handle
+        return wrapper
 
 
 def _is_lent(value: Any) -> bool:

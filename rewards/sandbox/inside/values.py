@@ -71,12 +71,14 @@ class Values:
     """Encodes and decodes for one side.
 
     encode_other, decode_other: for values that are not plain data, e.g. objects of the program. classes: name -> class
-    whose instances are sent as their attributes. generators: whether generators are sent as their items, as other
-    iterators are, instead of by `encode_other`.
+    whose instances are sent as their attributes. expands: whether a generator is sent as its items, as other iterators
+    are, instead of by `encode_other`.
     """
 
-    def __init__(self, encode_other: Encoder, decode_other: Decoder, generators: bool = False) -> None:
-        self._encode_other, self._decode_other, self._generators = encode_other, decode_other, generators
+    def __init__(
+        self, encode_other: Encoder, decode_other: Decoder, expands: Callable[[Any], bool] = lambda generator: False
+    ) -> None:
+        self._encode_other, self._decode_other, self._expands = encode_other, decode_other, expands
         self.classes: dict[str, type] = {}
 
     def encode(
@@ -112,7 +114,7 @@ class Values:
         kind = type(value)
         tag = next((_TAGS[base] for base in kind.__mro__ if base in _TAGS), "")  # for a subclass that of its base class
         if not tag and isinstance(value, Iterator) and kind.__module__ in ("builtins", "itertools"):
-            tag = "iterator" if self._generators or kind is not GeneratorType else ""
+            tag = "iterator" if kind is not GeneratorType or self._expands(value) else ""
         if tag == "tuple" and isinstance(fields := getattr(value, "_fields", None), tuple):
             return ["namedtuple", kind.__name__, list(fields), [refer(item) for item in value]]
         if tag in _SEQUENCES:
@@ -206,7 +208,7 @@ def fill(target: Any, node: Node, get: Callable[[Any], Any]) -> None:
     tag = node[0]
     if tag == "object":
         vars(target).clear()
-        vars(target).update(zip(map(str, node[2]), map(get, node[3]), strict=True))
+        set_attributes(target, zip(node[2], map(get, node[3]), strict=True))
     elif tag == "bytearray":
         target[:] = bytes.fromhex(node[1])
     else:
@@ -215,6 +217,13 @@ def fill(target: Any, node: Node, get: Callable[[Any], Any]) -> None:
             dict.update(target, zip(map(get, node[1]), map(get, node[2]), strict=True))
         else:
             (target.update if tag == "set" else target.extend)([get(item) for item in node[1]])
+
+
+def set_attributes(target: Any, attributes: Iterable[tuple[Any, Any]]) -> None:
+    """Set attributes of an object, except those that would replace a method: the other side could forge its result."""
+    kind = type(target)
+    named = ((name, value) for name, value in attributes if type(name) is str)
+    vars(target).update((name, value) for name, value in named if not callable(getattr(kind, name, None)))
 
 
 def _parts(node: Node) -> list[int]:
