@@ -6,7 +6,7 @@ closing mark ends at the next opening mark with a language, or at the end of the
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -83,13 +83,15 @@ def blocks(text: str) -> list[Block]:
 
 
 def choose(
-    fenced: Sequence[Block], language: str, choice: Choice = "prefer", which: Which = "last", unclosed: bool = True
-) -> Block | None:
+    fenced: Sequence[Block], language: str, choice: Choice = "prefer", which: Which = "last", unclosed: bool = True,
+    fits: Callable[[str], bool] = lambda code: True,
+) -> Block | None:  # fmt: skip
     """The block that holds the answer, None if there is none; blank blocks do not count.
 
     choice: "prefer": blocks marked as `language` (a key of LANGUAGES), if there are none unmarked blocks, else others,
     so that a sample output in the last block is not run; "require": only marked blocks; "any": all blocks.
-    unclosed: whether a block without a closing mark may be selected.
+    unclosed: whether a block without a closing mark may be selected. fits: whether a program is preferred, so that an
+    example of a function's use after its definition is not selected.
     """
     usable = [block for block in fenced if block.code.strip() and (block.closed or unclosed)]
     marked = [block for block in usable if language_named(block.language) == language]
@@ -97,6 +99,7 @@ def choose(
         usable = marked or [block for block in usable if not block.language] or usable
     elif choice == "require":
         usable = marked
+    usable = [block for block in usable if fits(block.code)] or usable
     if not usable:
         return None
     if which == "longest":

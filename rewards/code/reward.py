@@ -174,7 +174,7 @@ class CodeReward(Terms, Reward):
         cut = self.truncated != "never" and cut_short(row)
         answer = self.thinking.answer_of(completion)
         fenced = blocks(answer)
-        block = choose(fenced, suite.language, self.fences, self.fence, unclosed=not cut)
+        block = choose(fenced, suite.language, self.fences, self.fence, unclosed=not cut, fits=suite.defines)
         if cut and (block is None or self.truncated == "always"):
             return Score(0.0, "truncated")
         if not fenced and answer.strip() and self.no_fence == "accept":

@@ -13,6 +13,7 @@ is accepted as well. "prefix": source prepended to a program that does not defin
 import ast
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
 import math
@@ -23,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from rewards.code.asserts.prepare import prepare
 from rewards.code.cpp.declaration import Declaration, DeclarationError, read_declaration
 from rewards.code.cpp.values import RAISES, ValueProblem, fitted, packed
 from rewards.errors import RewardError, nearest
@@ -90,6 +92,18 @@ class Suite:
         if self.wrapped and isinstance(item.expected, list) and len(item.expected) == 1:
             return item.expected, item.expected[0]
         return (item.expected,)
+
+    def defines(self, code: str) -> bool:
+        """Whether `code` seems to define a function or class that the tests use; True if the tests name none."""
+        names: tuple[str, ...] = (self.function,) if self.function else ()
+        if self.kind == "asserts" and self.language == "python" and not names:
+            with contextlib.suppress(RewardError):  # reported when the tests run
+                names = prepare(self.source, "", self.declarations).names
+        called = "|".join(map(re.escape, names))
+        definition = rf"\b(?:def|class)\s+(?:{called})\b|^(?:{called}) *[=:]"
+        if self.language == "cpp":
+            definition = rf"\b(?:{called})\s*\([^;{{}}]{{0,500}}\{{"
+        return not names or re.search(definition, code, re.MULTILINE) is not None
 
     def program(self, code: str) -> str:
         """`code`, preceded by the prefix if it does not define the function itself."""

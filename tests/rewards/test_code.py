@@ -249,6 +249,29 @@ def test_honest_programs_pass(name: str) -> None:
     assert found.value == 1.0, found
 
 
+USES = {  # text after the program, and the value of its function for 3
+    "usage": ("Usage:\n```python\nprint(f(2))\n```", 9.0),
+    "an example with a main guard": ("```python\nif __name__ == '__main__':\n    print(f(3))\n```", 9.0),
+    "another version": ("Better:\n```python\ndef f(x): return x + 1\n```\n```python\nassert f(3) == 4\n```", 4.0),
+    "a name in a comment": ("```python\n# calls f\nprint(1)\n```", 9.0),
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_an_example_of_its_use_may_follow_the_function(name: str) -> None:
+    after, value = USES[name]
+    completion = f"```python\ndef f(x):\n    return x * x\n```\n{after}"
+    call = {"kind": "call", "function": "f", "cases": [{"args": [3], "expected": int(value)}]}
+    for tests in (call, {"kind": "asserts", "source": f"assert f(3) == {value}"}):
+        assert rewards.load("code").score({"tests": tests}, completion).value == 1.0, tests
+
+
+def test_the_last_block_is_graded_if_no_function_is_called() -> None:
+    completion = "```python\ndef f(): return 1\n```\n```python\nprint(input())\n```"
+    tests = {"kind": "stdio", "cases": [{"input": "7\n", "output": "7\n"}]}
+    assert rewards.load("code").score({"tests": tests}, completion).value == 1.0
+
+
 def test_comparison_is_strict_by_default() -> None:
     tests = {"kind": "stdio", "cases": [{"input": "", "output": "1\n2\n0.5"}]}
     for code, params, value in (

@@ -21,10 +21,12 @@ name of the program that the tests may use.
 Objects of the program's own classes stay in its process; the tests get proxies. Through a proxy they reach attributes,
 methods and items. Two proxies are compared by the program's `__eq__`; a proxy never equals plain data. Arithmetic
 between a proxy and a number (`Clock(8) + 5`) yields a proxy that cannot be used as a number. The program's classes
-cannot be subclassed. Instances of classes in `declarations` are copied in both directions. A list, dict or set read
-from an attribute of an object is a copy; what the tests change in it (`cart.items.append(1)`) is changed in the object
-before the next request to the program. `type(x)` is the program's class, `vars(x)` a copy. Coroutines of the program
-run in its process, one after another.
+cannot be subclassed. An instance of the program's subclass of a plain type (`class LRUCache(OrderedDict)`,
+`class Color(str, Enum)`) is compared, iterated and used in arithmetic as plain data; its other attributes and methods
+are those of the program's object. Exceptions are exceptions in both processes. Instances of classes in `declarations`
+are copied in both directions. A list, dict or set read from an attribute of an object is a copy; what the tests change
+in it (`cart.items.append(1)`) is changed in the object before the next request to the program. `type(x)` is the
+program's class, `vars(x)` a copy. Coroutines of the program run in its process, one after another.
 
 When the tests see what a call changed in its arguments: at once if the call returns None; in the next statement if it
 returns a number or a string, or if its result is discarded; otherwise when a changed argument is passed to the program
@@ -41,7 +43,9 @@ tests' process, where the program calls them.
 
 Not supported, reported as an error: files and log messages shared by tests and program; signatures of the program's
 functions. Not supported, and correct programs fail (`selfcheck --input` finds such rows): changes of the program's
-global lists, read by name; missing keys of a `defaultdict`, which the tests receive as a dict.
+global lists, read by name; missing keys of a `defaultdict`, which the tests receive as a dict; operators that the
+program's subclasses of number types define; changes of a list that was passed to an earlier call
+(`Logger(log).write(1)`); tests that an object is not callable or not iterable.
 
 Not prevented: a test that checks only a boolean, or whether two of the program's own objects are equal, is passed by a
 program whose functions, or whose `__eq__`, always return True. A test that is true of an empty result, such as

@@ -24,8 +24,10 @@ from rewards.sandbox.inside.channel import PROGRAM_MODULES
 
 MOST_CHARS = 1 << 20
 _SHORT_NAMES = {"np": "numpy", "numpy": "numpy", "pytest": "pytest"}
-_ARRAY_COMPARISONS = (
+_REDIRECTED = (  # functions whose calls in the tests go through Verdicts.call
     "allclose", "assert_allclose", "assert_almost_equal", "assert_array_almost_equal", "assert_array_equal",
+    "asdict", "astuple", "fields", "is_dataclass", "replace", "get_type_hints", "getdoc", "isfunction", "isclass",
+    "isgeneratorfunction", "iscoroutinefunction",
 )  # fmt: skip
 _EXPECT_RAISING = ("raises", "warns", "assertRaises", "assertRaisesRegex", "suppress")
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
@@ -277,15 +279,15 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 class _Inspected(ast.NodeTransformer):
-    """Rewrites `type(x)`, `vars(x)`, `x.__class__` and `x.__dict__`, and comparisons of arrays, to calls of judge.py: x
-    may be a proxy.
+    """Rewrites `type(x)`, `vars(x)`, `x.__class__`, `x.__dict__` and calls of `_REDIRECTED`, such as
+    `dataclasses.asdict(x)`, to calls of judge.py: x may be a proxy.
     """
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
-        if getattr(node.func, "attr", getattr(node.func, "id", "")) in _ARRAY_COMPARISONS:
-            compare = ast.Attribute(_name("__posttrain__"), "compare_arrays", ast.Load())
-            return ast.Call(compare, [node.func, *node.args], node.keywords)
+        if getattr(node.func, "attr", getattr(node.func, "id", "")) in _REDIRECTED:
+            call = ast.Attribute(_name("__posttrain__"), "call", ast.Load())
+            return ast.Call(call, [node.func, *node.args], node.keywords)
         name = node.func.id if isinstance(node.func, ast.Name) and len(node.args) == 1 and not node.keywords else ""
         return _call(name, *node.args).value if name in ("type", "vars") else node
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, ModuleType
 from typing import Any
 
-from .channel import LENT_METHODS, PROGRAM_MODULES, Closed, Peer, TooLarge, exception_class, exception_names
-from .values import CONTAINERS, Node, Values, reader
+from .channel import LENT_METHODS, PROGRAM_MODULES, Closed, Peer, TooLarge, exception_class
+from .values import CONTAINERS, MUTABLE, Node, Values, class_names, plain, reader, set_attributes
 
 # Functions that a request can name; other names are those of the module `operator`, or handled by `_perform`.
 _FUNCTIONS: dict[str, Any] = {
@@ -23,8 +23,11 @@ _FUNCTIONS: dict[str, Any] = {
     "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine),  # slow to import
     "await_all": lambda generator: _FUNCTIONS["await"](_items(generator)),
     **{f.__name__: f for f in (len, bool, str, repr, iter, next, isinstance, issubclass, getattr, setattr, delattr)},
-    **{f.__name__: f for f in (type, vars, hash, int, float, round, format, pow, copy.copy, copy.deepcopy)},
+    **{f.__name__: f for f in (type, vars, hash, int, float, round, format, pow, copy.copy, copy.deepcopy, plain)},
 }  # fmt: skip
+_IMMUTABLE = ("int", "float", "complex", "str", "bytes", "tuple", "frozenset")  # tags
+# Attributes of every class: they do not require that an instance of a subclass stays in this process.
+_CLASS_ATTRIBUTES = {*vars(type("", (list,), {})), "__qualname__", "__annotations__", "__slots__", "__orig_bases__"}
 
 
 async def _items(generator: Any) -> list[Any]:
@@ -76,7 +79,9 @@ class _Program:
         self._numbers: dict[int, int] = {}  # id of an object -> its index
         self._exceptions: dict[str, type[BaseException]] = {}  # exception classes of the program and the tests, by name
         self._containers: dict[tuple[int, str], Any] = {}  # (id of owner, attribute) -> container that the tests copied
-        self.peer = Peer(fd, most, Values(self._encode, self._decode), self._perform)
+        values = Values(self._encode, self._decode, lambda generator: False, self._encode_kept)
+        self.peer = Peer(fd, most, values, self._perform)
+        self.peer.keeps = self._keeps
 
     def _perform(self, name: str, args: Any, kwargs: Any) -> Any:
         """The result of a request."""
@@ -133,15 +138,41 @@ class _Program:
     def _encode(self, value: Any) -> Node:
         """The node of a value that is not plain data."""
         if _raises(value):
-            return ["exception", exception_names(value)]
+            return ["exception", class_names(value)]
         if (name := getattr(value, "__name__", "")) and isinstance(value, type) and self._globals.get(name) is value:
             return ["name", name]
         if type(value) is _Lent:
             return ["lent", vars(value)["_number"]]
+        return ["handle", self._number(value), _LAZY.get(type(value), "")]
+
+    def _number(self, value: Any) -> int:
+        """The index of an object that stays in this process."""
         number = self._numbers.setdefault(id(value), len(self._objects))
         if number == len(self._objects):
             self._objects.append(value)
-        return ["handle", number, _LAZY.get(type(value), "")]
+        return number
+
+    def _encode_kept(self, value: Any, tag: str) -> Node | None:
+        """The node of an exception, or of an instance of the program's subclass of a plain type; None for an instance
+        without attributes of its own, which is sent as plain data.
+        """
+        kind = type(value)
+        if tag == "error":
+            return ["handle", self._number(value), tag, class_names(kind)]
+        if kind.__module__ != self._module.__name__ or not (tag in MUTABLE or tag in _IMMUTABLE):
+            return None
+        bases = [base for base in kind.__mro__ if base.__module__ == kind.__module__]
+        names = set().union(*map(vars, bases)) - _CLASS_ATTRIBUTES
+        if tag not in MUTABLE:
+            names = {name for name in names if not name.startswith("_")}.difference(getattr(kind, "_fields", ()))
+        if not names and not getattr(value, "__dict__", None):
+            return None
+        return ["handle", self._number(value), tag] if tag in MUTABLE else ["kept", self._number(value)]
+
+    def _keeps(self, problem: BaseException) -> bool:
+        """Whether a raised exception stays in this process: its class is the program's, or it has a cause."""
+        own = type(problem).__module__ == self._module.__name__
+        return isinstance(problem, Exception) and (own or problem.__cause__ is not None)
 
     def _decode(self, node: Node) -> Any:
         """The program's object that a node refers to, or a proxy of the tests' function, mock or stream."""
@@ -156,6 +187,11 @@ class _Program:
             return _Lent(name, lambda what, *args, **kwargs: self._call_back(what, name, args, kwargs))
         if kind == "exception":
             return exception_class(name, self._known_exceptions())
+        if kind == "error":
+            error = exception_class(name, self._known_exceptions())
+            problem = error.__new__(error, *rest[0])
+            set_attributes(problem, rest[1].items())
+            return problem
         function = lambda *args, **kwargs: self._call_back("callback", name, args, kwargs)  # noqa: E731
         function.__name__ = rest[0]
         return function

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .values import Node, Values, fill, reader, set_attributes
+from .values import Node, Values, class_names, fill, reader, set_attributes
 
 _PIECE = 1 << 20
 PROGRAM_MODULES = ("solution", "main", "__main__", "candidate")  # module names under which tests import the program
@@ -32,12 +32,14 @@ class TooLarge(Exception):
 
 class Peer:
     """One side of the channel, on socket `fd`. most: limit of a frame in bytes. perform(name, args, kwargs): computes
-    the result of a request. received: bytes received so far. Methods that use the socket raise Closed.
+    the result of a request. received: bytes received so far. keeps: whether the object of a raised exception stays in
+    this process, or is one of the other process. Methods that use the socket raise Closed.
     """
 
     def __init__(self, fd: int, most: int, values: Values, perform: Callable[..., Any]) -> None:
         self.fd, self.most, self.values, self._perform = fd, most, values, perform
         self.received = 0
+        self.keeps: Callable[[BaseException], bool] = lambda problem: False
 
     def send(self, message: dict[str, Any]) -> None:
         """Write one frame. Raises TooLarge."""
@@ -120,18 +122,24 @@ class Peer:
     def _raised(self, problem: BaseException) -> dict[str, Any]:
         """The reply with an exception."""
         try:
-            root, nodes, _ = self.values.encode((problem.args, vars(problem)))
+            kept = (problem,) if self.keeps(problem) else ()
+            root, nodes, _ = self.values.encode((problem.args, vars(problem), *kept))
             text = str(problem)
         except Exception:  # noqa: BLE001 - the program's own __str__ may raise
             root, nodes, text = [0], [["tuple", [[1], [2]]], ["tuple", []], ["dict", [], []]], ""
-        return {"raised": exception_names(type(problem)), "text": text, "value": root, "nodes": nodes}
+        return {"raised": class_names(type(problem)), "text": text, "value": root, "nodes": nodes}
 
-    def raised(self, message: dict[str, Any], exceptions: dict[str, type[BaseException]]) -> BaseException:
-        """The exception in a reply. exceptions: see exception_class. Raises ValueError, TypeError, LookupError or
-        AttributeError if the reply is invalid.
+    def raised(
+        self, message: dict[str, Any], exceptions: dict[str, type[BaseException]], mixin: type | None = None
+    ) -> BaseException:
+        """The exception in a reply. exceptions, mixin: see exception_class. Raises ValueError, TypeError, LookupError
+        or AttributeError if the reply is invalid.
         """
-        args, attributes = reader(self.values.decode(message["nodes"]))(message["value"])
-        kind, text = exception_class(message["raised"], exceptions), str(message["text"])
+        args, attributes, *kept = reader(self.values.decode(message["nodes"]))(message["value"])
+        if kept and isinstance(kept[0], Exception):
+            set_attributes(kept[0], attributes.items())
+            return kept[0]
+        kind, text = exception_class(message["raised"], exceptions, mixin), str(message["text"])
         problem = kind.__new__(kind, *args)
         if str(problem) != text:
             kind = type(kind.__name__, (kind,), {"__str__": lambda self: text})
@@ -142,20 +150,18 @@ class Peer:
         return problem
 
 
-def exception_names(kind: type) -> list[list[str]]:
-    """Module and name of a class and of its base classes, in method resolution order."""
-    return [[base.__module__, base.__name__] for base in kind.__mro__]
-
-
-def exception_class(names: list[list[str]], exceptions: dict[str, type[BaseException]]) -> type[BaseException]:
+def exception_class(
+    names: list[list[str]], exceptions: dict[str, type[BaseException]], mixin: type | None = None
+) -> type[BaseException]:
     """The local counterpart of an exception class of the other side: a library's class itself if it is loaded here;
     otherwise the class of this name in `exceptions`, or a new one, derived from the nearest base class that is a
-    library's, which is added to them. names: see exception_names.
+    library's, which is added to them. names: see class_names. mixin: another base class of new ones.
     """
     custom = list(itertools.takewhile(lambda pair: _library_exception(*pair) is None, names))
     kind: Any = _library_exception(*names[len(custom)])
     for _, name in reversed(custom):
-        kind = exceptions.setdefault(name, type(name, (kind,), {}))
+        bases = (kind,) if mixin is None or issubclass(kind, mixin) else (mixin, kind)
+        kind = exceptions.setdefault(name, type(name, bases, {}))
     return kind  # type: ignore[no-any-return]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from .channel import PROGRAM_MODULES
 from .collect import collected
-from .proxies import Died, Handle, Named, Program, Unfit, is_skip
+from .proxies import Died, Handle, Named, Program, Unfit, is_skip, proxy_of
 from .replaced import ProgramModule, Replaced
 
 
@@ -65,11 +65,18 @@ class Verdicts:
 
     def vars(self, value: Any) -> Any:
         """Replaces `vars(value)` and `value.__dict__` in the tests; for an object of the program, a copy."""
-        return self.program.request("vars", value) if isinstance(value, Handle) else vars(value)
+        proxy = proxy_of(value)
+        return vars(value) if proxy is None else self.program.request("vars", proxy)
 
-    def compare_arrays(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Replaces numpy's comparisons, by which an empty array is close to any number: here only to an empty one."""
-        if len(args) > 1 and str(getattr(function, "__module__", "")).startswith("numpy"):
+    def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Replaces calls of functions that inspect an object or compare arrays.
+
+        To numpy an empty array is close to any number; here it is only close to an empty array.
+        """
+        module = str(getattr(function, "__module__", ""))
+        if module in ("dataclasses", "inspect", "typing") and args and proxy_of(args[0]) is not None:
+            return self.program.request("call_attribute", module, function.__name__, *args, **kwargs)
+        if len(args) > 1 and module.startswith("numpy"):
             asarray = importlib.import_module("numpy").asarray
             args = (*(asarray(arg) if isinstance(arg, Handle) else arg for arg in args[:2]), *args[2:])
             if len({asarray(arg).size == 0 for arg in args[:2]}) > 1:

@@ -12,11 +12,17 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
+from functools import cache
 from typing import Any
 
-from .channel import LENT_METHODS, RAISED, Closed, Peer, TooLarge, exception_class, exception_names
-from .values import CONTAINERS, MUTABLE, Node, Values, reader
+from .channel import LENT_METHODS, RAISED, Closed, Peer, TooLarge, exception_class
+from .values import CONTAINERS, MUTABLE, Node, Values, class_names, reader
 
+# Special attributes of classes and functions that a proxy has: libraries do not look them up in arbitrary objects.
+_METADATA = {
+    "__name__", "__qualname__", "__annotations__", "__mro__", "__bases__", "__slots__", "__abstractmethods__",
+    "__members__", "__defaults__", "__kwdefaults__", "__code__", "__wrapped__",
+}  # fmt: skip
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 _MOST_CONTAINERS = 64  # maximum number of containers whose changes are sent back
 # Attributes that the program cannot use: they change what a mock reports to the tests, or lock a stream's buffer.
@@ -57,11 +63,14 @@ class Program:
         self._containers: dict[tuple[int, str], tuple[Handle, Any, list[Node]]] = {}
         self.exceptions: dict[str, type[BaseException]] = {}
         self.unsettled: list[tuple[bool, _Changes]] = []  # changes to arguments, and whether they wait for an assert
-        values = Values(self._encode, self._decode, lambda generator: id(generator) not in self._lazy)
+        self._proxied: dict[int, Proxied] = {}  # by number of the program's object
+        self._error_class: type = type("ProgramError", (ProgramError,), {"_program": self})
+        values = Values(self._encode, self._decode, lambda generator: id(generator) not in self._lazy, _encode_kept)
         self.classes = values.classes
         self.before: Callable[[], None] = lambda: None
         self._turn = threading.RLock()  # tests may have threads
         self._peer = Peer(fd, most, values, self._perform)
+        self._peer.keeps = lambda problem: proxy_of(problem) is not None
 
     def names(self, names: list[str]) -> dict[str, Any]:
         """Values of the program's global names: plain data as copies, others as proxies."""
@@ -74,9 +83,9 @@ class Program:
             if type(values) is not dict:
                 values = {}
                 raise self._died("an unreadable answer", "runtime_error")
-        return {name: values.get(name, self._named(name)) for name in names}
+        return {name: values.get(name, self.named(name)) for name in names}
 
-    def _named(self, name: str) -> Named:
+    def named(self, name: str) -> Named:
         """The proxy of a global name; one object per name."""
         return self._names.setdefault(name, Named(self, name))
 
@@ -105,9 +114,13 @@ class Program:
                 self.ask("refill", owner, key[1], reader(self._peer.values.decode(nodes))(root))
 
     def class_of(self, value: Any) -> Any:
-        """`type(value)`; for a proxy, the proxy of the object's class, never a class of the tests."""
-        kind = self.request("type", value) if isinstance(value, Handle) else None
-        return kind if isinstance(kind, Handle) else type(value)
+        """`type(value)`; for an object of the program, the proxy of its class, never a class of the tests."""
+        proxy = proxy_of(value)
+        kind = None if proxy is None else self.request("type", proxy)
+        if isinstance(kind, Handle):
+            return kind
+        exceptions = self.exceptions.values()
+        return next(kind for kind in type(value).__mro__ if kind in exceptions or not issubclass(kind, Proxied))
 
     def ask(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """As `request`, without sending first what the tests replaced or changed."""
@@ -141,7 +154,7 @@ class Program:
         try:
             if "raised" not in message:
                 return self._value(message, nodes, objects)
-            raised = self._peer.raised(message, self.exceptions)
+            raised = self._peer.raised(message, self.exceptions, self._error_class)
         except _UNREADABLE as problem:
             raise self._died(f"an unreadable answer: {problem}", "runtime_error") from None
         if isinstance(raised, StopIteration) and name not in ("next", "send"):
@@ -204,16 +217,16 @@ class Program:
     def _encode(self, value: Any) -> Node:
         """The node of a value that is not plain data."""
         value = self._lazy[id(value)][1] if id(value) in self._lazy else value
-        if type(value) in (Handle, Mixed):
-            return ["handle", value._proxy_number]
-        if type(value) is Named:
+        if isinstance(value, Named):
             return ["name", value._proxy_name]
+        if isinstance(value, Handle):
+            return ["handle", value._proxy_number]
         if isinstance(value, type):
             if self.classes.get(value.__name__) is value:
                 return ["name", value.__name__]
             if issubclass(value, Exception):
                 self.exceptions.setdefault(value.__name__, value)
-                return ["exception", exception_names(value)]
+                return ["exception", class_names(value)]
         elif _is_lent(value) or callable(value):
             self._functions.append(value)
             name = "" if _is_lent(value) else str(getattr(value, "__name__", ""))
@@ -224,20 +237,34 @@ class Program:
     def _decode(self, node: Node) -> Any:
         """The tests' object that a node refers to, or the proxy of a program's object."""
         if node[0] == "exception":
-            return exception_class(node[1], self.exceptions)
+            return exception_class(node[1], self.exceptions, self._error_class)
         if node[0] in ("callback", "lent"):
             return self._functions[node[1]]
         if node[0] == "name":
-            return self._named(node[1])
-        if node[0] != "handle" or type(node[1]) is not int:
+            return self.named(node[1])
+        if node[0] not in ("handle", "kept") or type(node[1]) is not int:
             raise ValueError("unknown value")
-        handle = self._handles.setdefault(node[1], Handle(self, node[1]))
-        lazy = _LAZY.get(str(node[2])) if len(node) > 2 else None  # nodes of the tests' requests have no kind
-        if not lazy:
+        extra = node[2] if len(node) > 2 else ""  # kind or plain data; nodes of the tests' requests have none
+        if node[0] == "kept" and isinstance(extra, _IMMUTABLE):
+            return self._attach(node[1], type(extra), extra)
+        if extra == "error":
+            return self._attach(node[1], exception_class(node[3], self.exceptions, self._error_class))
+        handle = self._handles.setdefault(node[1], (Container if extra in _BASES else Handle)(self, node[1], extra))
+        if extra not in _LAZY:
             return handle
-        wrapper = lazy(handle)
+        wrapper = _LAZY[extra](handle)
         self._lazy[id(wrapper)] = wrapper, handle
         return wrapper
+
+    def _attach(self, number: int, kind: type, *data: Any) -> Proxied:
+        """The plain value or exception of class `kind` with the proxy of the program's object of this number."""
+        if number not in self._proxied:
+            kind = _proxied(self._error_class if issubclass(kind, BaseException) else Proxied, kind)
+            create = tuple.__new__ if issubclass(kind, tuple) else kind.__new__
+            value: Proxied = create(kind, *data)
+            value._proxy_handle = self._handles.setdefault(number, Handle(self, number))
+            self._proxied[number] = value
+        return self._proxied[number]
 
 
 def _is_lent(value: Any) -> bool:
@@ -262,6 +289,8 @@ async def _async_generator(handle: Handle) -> Any:
         yield item
 
 
+_IMMUTABLE = (int, float, complex, str, bytes, tuple, frozenset)
+_BASES = {kind.__name__: kind for kind in CONTAINERS}
 _LAZY = {"generator": _generator, "coroutine": _coroutine, "async generator": _async_generator}
 
 
@@ -272,8 +301,8 @@ class Handle:
     proxy and never a number (Mixed). So an object of the program cannot decide a comparison with plain data.
     """
 
-    def __init__(self, program: Program, number: int) -> None:
-        vars(self).update(_proxy_program=program, _proxy_number=number)
+    def __init__(self, program: Program, number: int, kind: str = "") -> None:
+        vars(self).update(_proxy_program=program, _proxy_number=number, _proxy_kind=kind)
 
     def _proxy_request(self, name: str, *args: Any) -> Any:
         return self._proxy_program.request(name, self, *args)
@@ -284,7 +313,7 @@ class Handle:
     def __getattr__(self, name: str) -> Any:
         if name == "__signature__":
             raise Unfit("the tests inspect a signature of the program, which is in another process")
-        if name.startswith("__") and name not in ("__name__", "__annotations__"):  # e.g. the protocol of a library
+        if name.startswith("__") and name not in _METADATA:  # e.g. the protocol of a library
             raise AttributeError(name)
         return self._proxy_program.attribute(self, name)
 
@@ -295,7 +324,8 @@ class Handle:
         return self._proxy_request("getattr", "__exit__")(None, None, None)
 
     def __instancecheck__(self, instance: Any) -> bool:
-        return isinstance(instance, Handle) and bool(instance._proxy_request("isinstance", self))
+        proxy = proxy_of(instance)
+        return proxy is not None and bool(proxy._proxy_request("isinstance", self))
 
     def __subclasscheck__(self, subclass: Any) -> bool:
         return isinstance(subclass, Handle) and bool(subclass._proxy_request("issubclass", self))
@@ -332,6 +362,81 @@ for _name in _OF_ITSELF:
 Handle.__deepcopy__ = lambda self, _: self._proxy_request("deepcopy")  # type: ignore[attr-defined]
 for _name in ("lt", "le", "gt", "ge"):
     setattr(Handle, f"__{_name}__", _forward(_name, handles_only=True))
+
+
+class Container(Handle):
+    """Proxy of an instance of a subclass of list, dict, set or deque: it is compared and iterated as plain data."""
+
+    __class__ = property(lambda self: _BASES[self._proxy_kind])
+
+    def __eq__(self, other: object) -> Any:
+        return super().__eq__(other) if isinstance(other, Handle) else self._proxy_request("plain") == other
+
+    def __ne__(self, other: object) -> Any:
+        return super().__ne__(other) if isinstance(other, Handle) else self._proxy_request("plain") != other
+
+    def __iter__(self) -> Any:
+        return iter(self._proxy_request("plain"))
+
+    def __len__(self) -> int:
+        return len(self._proxy_request("plain"))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Proxied:
+    """Base of plain values and exceptions with the proxy of the program's object, which has their other attributes."""
+
+    _proxy_handle: Handle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._proxy_handle is None:
+            raise AttributeError(name)
+        return getattr(self._proxy_handle, name)
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self._proxy_handle is None else repr(self._proxy_handle)
+
+    def __str__(self) -> str:
+        return super().__str__() if self._proxy_handle is None else str(self._proxy_handle)
+
+    def __format__(self, spec: str) -> str:
+        return super().__format__(spec) if self._proxy_handle is None else format(self._proxy_handle, spec)
+
+
+@cache
+def _proxied(mixin: type, kind: type) -> type:
+    return kind if issubclass(kind, mixin) else type(kind.__name__, (mixin, kind), {})
+
+
+class ProgramError(Proxied):
+    """An exception that the program raised or returned, or of a class of the program and created by the tests."""
+
+    _program: Program
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        exceptions = self._program.exceptions
+        name = next((kind.__name__ for kind in type(self).__mro__ if exceptions.get(kind.__name__) is kind), "")
+        self._proxy_handle = proxy_of(self._program.request("call", self._program.named(name), *args, **kwargs))
+
+    args = property(lambda self: _exception_attribute(self, "args"))
+    __cause__ = property(lambda self: _exception_attribute(self, "__cause__"))
+
+
+def _exception_attribute(problem: Any, name: str) -> Any:
+    if problem._proxy_handle is None:
+        return vars(BaseException)[name].__get__(problem)
+    return problem._proxy_handle._proxy_request("getattr", name)
+
+
+def proxy_of(value: Any) -> Handle | None:
+    """The proxy of the program's object that a value refers to; None if it refers to none."""
+    return value if isinstance(value, Handle) else value._proxy_handle if isinstance(value, Proxied) else None
+
+
+def _encode_kept(value: Any, tag: str) -> Node | None:
+    proxy = proxy_of(value)
+    return None if proxy is None else ["handle", proxy._proxy_number]
 
 
 class Mixed(Handle):

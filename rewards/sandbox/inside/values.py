@@ -26,6 +26,7 @@ _MOST_INT = 1 << 63  # larger integers are encoded in hexadecimal, which is pars
 Node = list[Any]  # a tag, then what it needs
 Encoder = Callable[[Any], Node]  # for values that are not plain data
 Decoder = Callable[[Node], Any]  # the inverse
+KeptEncoder = Callable[[Any, str], Node | None]  # for a value and its tag, "error" for an exception
 
 _INLINE = frozenset((type(None), bool, float, str))
 _MAPPINGS: dict[str, Any] = {"dict": dict, "Counter": Counter, "OrderedDict": OrderedDict}
@@ -72,13 +73,19 @@ class Values:
 
     encode_other, decode_other: for values that are not plain data, e.g. objects of the program. classes: name -> class
     whose instances are sent as their attributes. expands: whether a generator is sent as its items, as other iterators
-    are, instead of by `encode_other`.
+    are, instead of by `encode_other`. encode_kept: for exceptions and instances of subclasses of plain types, which may
+    stay in the program's process: a "handle" node, or the start of a "kept" node, which the plain data completes.
     """
 
     def __init__(
-        self, encode_other: Encoder, decode_other: Decoder, expands: Callable[[Any], bool] = lambda generator: False
+        self,
+        encode_other: Encoder,
+        decode_other: Decoder,
+        expands: Callable[[Any], bool],
+        encode_kept: KeptEncoder,
     ) -> None:
-        self._encode_other, self._decode_other, self._expands = encode_other, decode_other, expands
+        self._encode_other, self._decode_other = encode_other, decode_other
+        self._expands, self._encode_kept = expands, encode_kept
         self.classes: dict[str, type] = {}
 
     def encode(
@@ -112,9 +119,14 @@ class Values:
     def _node(self, value: Any, refer: Callable[[Any], Any]) -> Node:
         """The node of a value. refer: the reference to a part, which it adds to the table."""
         kind = type(value)
-        tag = next((_TAGS[base] for base in kind.__mro__ if base in _TAGS), "")  # for a subclass that of its base class
+        tag = _tag(kind)
         if not tag and isinstance(value, Iterator) and kind.__module__ in ("builtins", "itertools"):
             tag = "iterator" if kind is not GeneratorType or self._expands(value) else ""
+        tag = "error" if isinstance(value, Exception) else tag
+        if tag and kind not in _TAGS and (kept := self._encode_kept(value, tag)):
+            return kept if kept[0] == "handle" else [*kept, refer(plain(value))]
+        if tag == "error":
+            return ["error", class_names(kind), refer(value.args), refer(vars(value))]
         if tag == "tuple" and isinstance(fields := getattr(value, "_fields", None), tuple):
             return ["namedtuple", kind.__name__, list(fields), [refer(item) for item in value]]
         if tag in _SEQUENCES:
@@ -184,6 +196,8 @@ class Values:
             return _SEQUENCES[tag][1]([get(item) for item in node[1]])
         if tag == "namedtuple":
             return _namedtuple(node[1], tuple(node[2]))(*map(get, node[3]))
+        if tag in ("kept", "error"):
+            return self._decode_other([*node[:2], *map(get, node[2:])])
         if tag == "type":
             kind = getattr(builtins, node[1])
             if not isinstance(kind, type):
@@ -196,6 +210,29 @@ class Values:
 
             return numpy.frombuffer(bytearray.fromhex(node[3]), dtype=node[1]).reshape(node[2])[()]
         return self._decode_other(node)
+
+
+def _tag(kind: type) -> str:
+    """The tag of a plain type; for a subclass that of its base class."""
+    return next((_TAGS[base] for base in kind.__mro__ if base in _TAGS), "")
+
+
+def plain(value: Any) -> Any:
+    """The plain data in an instance of a subclass of a plain type. Calls no method of the subclass."""
+    tag = _tag(type(value))
+    if tag in _MAPPINGS:
+        return dict(zip(dict.keys(value), dict.values(value), strict=True))
+    if tag in _ATOMS:
+        return _ATOMS[tag][2](*_ATOMS[tag][1](value))
+    base, make = _SEQUENCES[tag]
+    if isinstance(fields := getattr(value, "_fields", None), tuple):
+        make = _namedtuple(type(value).__name__, fields)._make
+    return make(list(base.__iter__(value)))
+
+
+def class_names(kind: type) -> list[list[str]]:
+    """Module and name of a class and of its base classes, in method resolution order."""
+    return [[base.__module__, base.__name__] for base in kind.__mro__]
 
 
 def reader(objects: Sequence[Any]) -> Callable[[Any], Any]:
@@ -222,7 +259,7 @@ def fill(target: Any, node: Node, get: Callable[[Any], Any]) -> None:
 def set_attributes(target: Any, attributes: Iterable[tuple[Any, Any]]) -> None:
     """Set attributes of an object, except those that would replace a method: the other side could forge its result."""
     kind = type(target)
-    named = ((name, value) for name, value in attributes if type(name) is str)
+    named = ((name, value) for name, value in attributes if type(name) is str and name != "_proxy_handle")
     vars(target).update((name, value) for name, value in named if not callable(getattr(kind, name, None)))
 
 
@@ -230,6 +267,7 @@ def _parts(node: Node) -> list[int]:
     """Numbers of the nodes that an immutable node refers to."""
     tag = node[0]
     parts = node[-1] if tag in _SEQUENCES or tag == "namedtuple" else node[1:] if tag in _ATOMS else ()
+    parts = node[2:] if tag in ("kept", "error") else parts
     return [part[0] for part in parts if type(part) is list]
 
 
