@@ -20,7 +20,7 @@ from rapidfuzz.distance import LCSseq
 
 from rewards.base import Score
 from rewards.text.base import ReferenceReward, References
-from rewards.text.tokenise import TOKEN, WORD
+from rewards.text.tokenise import WORD, tokens_of_any_script
 
 STOP_WORDS = frozenset(tomllib.loads(Path(__file__).with_name("stop_words.toml").read_text())["words"].split())
 _BREAK = ""  # phrase boundary, inserted for punctuation
@@ -85,7 +85,7 @@ class Keywords(ReferenceReward):
 
 def words(text: str) -> list[str]:
     """Lower-cased words, with a boundary for each punctuation mark."""
-    return [token if WORD.fullmatch(token) else _BREAK for token in TOKEN.findall(text.lower())]
+    return [token if WORD.fullmatch(token) else _BREAK for token in tokens_of_any_script(text)]
 
 
 def phrases_of(text: Sequence[str], longest: int, stop: frozenset[str] = STOP_WORDS) -> Iterator[tuple[str, ...]]:

@@ -1,13 +1,18 @@
 """Tokenisers of BLEU (13a) and ROUGE."""
 
 import re
+import unicodedata
 
 _MARKS = tuple('!"#$%&()*+/:;<=>?@[\\]^_`{|}~')  # 13a separates these everywhere; exceptions are ' - . and comma
 _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))  # in mteval's order
 # the literal comes before the look-behind, so that the scan is as fast as a search for one character
 _POINT_BEFORE_DIGIT = re.compile(r"[.,](?<=[0-9.,][.,])(?=[0-9])")
 _DASH_AFTER_DIGIT = re.compile(r"-(?<=[0-9]-)")
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")  # each kana or ideograph is a word
+_CJK = r"\u3040-\u30ff\u3400-\u9fff"  # each kana or ideograph is a word
+# Vowel signs, accents and joiners of scripts that separate words by spaces. Thai and some later blocks do not: theirs
+# are excluded, and end a word.
+_COMBINING = "\u200c\u200d" + "".join(c for c in map(chr, range(0x300, 0xE00)) if unicodedata.category(c)[0] == "M")
+WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+(?:[{_COMBINING}]+[^\W_{_CJK}]*)*")
 TOKEN = re.compile(rf"{WORD.pattern}|[^\w\s]")  # a word or punctuation mark, in any script
 _ROUGE_BYTES = bytes(byte if chr(byte) in "abcdefghijklmnopqrstuvwxyz0123456789" else 32 for byte in range(256))
 
@@ -67,4 +72,4 @@ def rouge_tokens(text: str) -> list[str]:
 
 def tokens_of_any_script(text: str) -> list[str]:
     """Lower-cased words and punctuation marks; each kana or ideograph is a word."""
-    return TOKEN.findall(text.lower())
+    return TOKEN.findall(unicodedata.normalize("NFC", text.lower()))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 import rewards
+from tests.rewards import plain_scores
 
 ALIKE = {
     "Chinese (sacrebleu #181)": "今天天气很好，我们去公园散步吧。",
@@ -68,3 +73,55 @@ def test_a_text_without_a_token_is_no_answer(text: str) -> None:
     """evaluate #601: division by zero."""
     score = rewards.load("bleu").score({"references": ["a reference"]}, text)
     assert (score.value, score.outcome) == (0.0, "no_answer")
+
+
+UNUSUAL = {  # text, references
+    "an empty reference among others": ("the cat sat on the mat", ["", "the cat sat on a mat"]),
+    "punctuation": ("... !!! ???", ["... !!! ???"]),
+    "Chinese with Latin words": ("使用 Python 3.11 编写代码", ["使用 Python 3.12 编写程序"]),
+    "emoji": ("good job 👍🏽 👨\u200d👩\u200d👧 🎉", ["good job 👍🏽 👨\u200d👩\u200d👧 party"]),
+    "decomposed accents": (unicodedata.normalize("NFD", "café déjà vu naïve"), ["café déjà vu naïve"]),
+    "equal references": ("a b c d e f", ["a b c x e f"] * 3),
+    "a long text": (" ".join(f"w{n % 97} the" for n in range(3000)), [" ".join(f"w{n % 89} the" for n in range(2500))]),
+    "numbers": (
+        "It costs $1,234.56 (approx. 3.5%) on 2024-01-02.",
+        ["It costs $1,234.56 (approx. 3.5 %) on 2024-01-02"],
+    ),
+    "entities": ("a &amp; b &lt; c &quot;d&quot; e", ['a & b < c "d" e']),
+    "hyphens at line ends": ("state-\nof-the-art re-\nsult here", ["state-of-the-art result here"]),
+    "spaces of other kinds": ("a\u00a0b\u2009c\td\u2028e\r\nf", ["a b c d e f"]),
+    "zero-width spaces": ("a\u200bb c d e f", ["ab c d e f"]),
+    "dotted capital I": ("İstanbul ve Iğdır çok güzel", ["istanbul ve ığdır çok güzel"]),
+    "formulas": (r"$\frac{1}{2} + x^2$ so $x=\sqrt{2.5}$", [r"$\frac{1}{2}+x^2$ so $x = \sqrt{2.5}$"]),
+    "right to left": ("مرحبا بالعالم كيف حالك اليوم", ["مرحبا يا عالم كيف حالك اليوم"]),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_texts_score_as_in_the_libraries(name: str) -> None:
+    text, references = UNUSUAL[name]
+    nonempty = [reference for reference in references if reference]
+
+    def value(reward: str, **params: object) -> float:
+        return rewards.load(reward, **params).score({"references": references}, text).value
+
+    assert value("bleu") == pytest.approx(plain_scores.nmt_bleu(text, nonempty))
+    assert value("bleu", variant="sacrebleu") == pytest.approx(BLEU().sentence_score(text, nonempty).score / 100)
+    assert value("chrf", word_order=2) == pytest.approx(CHRF(word_order=2).sentence_score(text, nonempty).score / 100)
+    if any("a" <= letter <= "z" for letter in "".join(references).lower()):
+        assert value("rouge_l") == pytest.approx(plain_scores.rouge_l(text, nonempty))
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "value"),
+    [
+        ("नमस्ते दुनिया", "नमस्ते दुनिया", 1.0),
+        ("नमस्ते दुनिया", "नमक", 0.0),  # the same first letters
+        ("می\u200cخواهم بروم", "بروم", 0.5),
+        ("مَرحَبا بكم", "مَرحَبا", 0.5),
+        ("café déjà", unicodedata.normalize("NFD", "café"), 0.5),
+        ("使用Python", "使 用 python", 1.0),
+    ],
+)
+def test_words_keep_their_combining_marks(reference: str, text: str, value: float) -> None:
+    assert rewards.load("keywords", phrase=1).score({"references": [reference]}, text).value == pytest.approx(value)
