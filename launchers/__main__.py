@@ -11,6 +11,9 @@ if locale.getpreferredencoding(False).lower() not in ("utf-8", "utf8"):  # our f
 
 gc.set_threshold(200_000)  # objects made by imports live to the end; collecting them took 7 % of a check's CPU time
 
-from launchers.cli import main  # noqa: E402
+try:
+    from launchers.cli import main
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}: not the core environment's interpreter; run $(make -s python) -m launchers")
 
 main()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from data_prep.__main__ import main
+from data_prep.cli import main
 from data_prep.core.registry import STEPS
 from data_prep.core.step import Context, Drop, Output, Params, Row, Step
 from data_prep.errors import DataError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from launchers.plan import plan
 from launchers.recipe import compose
 from launchers.recipe.compose import Overrides
 from launchers.run import directory as rundir
-from tests.conftest import Repo
+from tests.conftest import REPO, Repo
 
 
 def test_files_are_utf8_whatever_the_locale_says(repo: Repo, tmp_path: Path) -> None:
@@ -42,3 +43,14 @@ def test_visible_gpus_are_counted(tmp_path: Path, visible: str, enough: bool) ->
     done = subprocess.run(["bash", str(script), "train"], env=environ, capture_output=True, text=True)
     assert done.returncode == (1 if enough else 2)
     assert ("needs 8 GPUs, but CUDA_VISIBLE_DEVICES lists 2" in done.stderr) is not enough
+
+
+@pytest.mark.parametrize("package", ["launchers", "data_prep", "rewards"])
+def test_another_interpreter_is_told_which_one_to_use(package: str) -> None:
+    """-I -S: an interpreter without any package."""
+    run = f"import sys, runpy; sys.path.insert(0, {str(REPO)!r}); runpy.run_module({package!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", run], capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("No module named ")
+    assert line.endswith(f"run $(make -s python) -m {package}")
