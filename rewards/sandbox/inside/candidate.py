@@ -78,6 +78,7 @@ class _Program:
         self._objects: list[Any] = []  # objects that stay in this process; the tests refer to them by index
         self._numbers: dict[int, int] = {}  # id of an object -> its index
         self._exceptions: dict[str, type[BaseException]] = {}  # exception classes of the program and the tests, by name
+        self._lent: dict[int, Any] = {}  # proxies of the tests' functions, mocks and streams, by their number
         self._containers: dict[tuple[int, str], Any] = {}  # (id of owner, attribute) -> container that the tests copied
         values = Values(self._encode, self._decode, lambda generator: False, self._encode_kept)
         self.peer = Peer(fd, most, values, self._perform)
@@ -141,7 +142,7 @@ class _Program:
             return ["exception", class_names(value)]
         if (name := getattr(value, "__name__", "")) and isinstance(value, type) and self._globals.get(name) is value:
             return ["name", name]
-        if type(value) is _Lent:
+        if type(value) in (_Lent, FunctionType) and self._lent.get(vars(value).get("_number")) is value:
             return ["lent", vars(value)["_number"]]
         return ["handle", self._number(value), _LAZY.get(type(value), "")]
 
@@ -183,8 +184,10 @@ class _Program:
             raise NameError(f"name {name!r} is not defined")
         if kind == "name":
             return self._globals[name]
-        if kind == "lent":
-            return _Lent(name, lambda what, *args, **kwargs: self._call_back(what, name, args, kwargs))
+        if kind in ("lent", "callback"):
+            if name not in self._lent:
+                self._lent[name] = self._lent_proxy(kind, name, rest[0])
+            return self._lent[name]
         if kind == "exception":
             return exception_class(name, self._known_exceptions())
         if kind == "error":
@@ -192,8 +195,15 @@ class _Program:
             problem = error.__new__(error, *rest[0])
             set_attributes(problem, rest[1].items())
             return problem
-        function = lambda *args, **kwargs: self._call_back("callback", name, args, kwargs)  # noqa: E731
-        function.__name__ = rest[0]
+        raise ValueError("unknown value")
+
+    def _lent_proxy(self, kind: str, number: int, name: str) -> Any:
+        """A new proxy of a function, mock or stream of the tests."""
+        if kind == "lent":
+            return _Lent(number, lambda what, *args, **kwargs: self._call_back(what, number, args, kwargs))
+        function = lambda *args, **kwargs: self._call_back("callback", number, args, kwargs)  # noqa: E731
+        function.__name__ = name
+        vars(function)["_number"] = number
         return function
 
     def _known_exceptions(self) -> dict[str, type[BaseException]]:

@@ -6,6 +6,7 @@ exceeded. Each side serves requests while it waits for a reply, so tests can pas
 the tests' process receives are untrusted.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -123,7 +124,8 @@ class Peer:
         """The reply with an exception."""
         try:
             kept = (problem,) if self.keeps(problem) else ()
-            root, nodes, _ = self.values.encode((problem.args, vars(problem), *kept))
+            path = (problem.filename,) if isinstance(problem, OSError) and problem.filename else ()  # not in its args
+            root, nodes, _ = self.values.encode(((*problem.args, *path), vars(problem), *kept))
             text = str(problem)
         except Exception:  # noqa: BLE001 - the program's own __str__ may raise
             root, nodes, text = [0], [["tuple", [[1], [2]]], ["tuple", []], ["dict", [], []]], ""
@@ -144,8 +146,9 @@ class Peer:
         if str(problem) != text:
             kind = type(kind.__name__, (kind,), {"__str__": lambda self: text})
             problem = kind.__new__(kind, *args)
-        if isinstance(problem, SystemExit):
-            SystemExit.__init__(problem, *args)  # sets its code
+        base: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+        with contextlib.suppress(TypeError):
+            base.__init__(problem, *args)  # sets e.g. the code of SystemExit and the value of StopIteration
         set_attributes(problem, attributes.items())
         return problem
 

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from functools import cache
+from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from .channel import LENT_METHODS, RAISED, Closed, Peer, TooLarge, exception_class
@@ -55,10 +56,12 @@ class Program:
         self._requested, self._ended = requested, False
         self.died: Died | None = None
         self.skips: list[BaseException] = []
-        self._functions: list[Any] = []
+        self._functions: list[Any] = []  # functions, mocks and streams that the tests passed to the program
+        self._numbers: dict[Any, int] = {}  # id of a function, mock or stream, or a method's key -> its index
         self._handles: dict[int, Handle] = {}
         self._lazy: dict[int, tuple[Any, Handle]] = {}  # id of a generator or coroutine -> it, and its proxy
         self._names: dict[str, Named] = {}
+        self.used: set[str] = set()  # global names of the program that the tests use
         # (id of owner, attribute) -> the owner, the tests' copy of the container, its nodes in the program's process.
         self._containers: dict[tuple[int, str], tuple[Handle, Any, list[Node]]] = {}
         self.exceptions: dict[str, type[BaseException]] = {}
@@ -75,6 +78,7 @@ class Program:
     def names(self, names: list[str]) -> dict[str, Any]:
         """Values of the program's global names: plain data as copies, others as proxies."""
         values: Any = {}
+        self.used.update(names)
         with contextlib.suppress(Died):
             try:
                 values = self.request("names", names, list(self.classes))
@@ -228,9 +232,13 @@ class Program:
                 self.exceptions.setdefault(value.__name__, value)
                 return ["exception", class_names(value)]
         elif _is_lent(value) or callable(value):
-            self._functions.append(value)
+            is_method = isinstance(value, (MethodType, BuiltinMethodType))  # each access creates a new object
+            key = (id(value.__self__), value.__name__) if is_method else id(value)
+            number = self._numbers.setdefault(key, len(self._functions))
+            if number == len(self._functions):
+                self._functions.append(value)
             name = "" if _is_lent(value) else str(getattr(value, "__name__", ""))
-            return ["lent" if _is_lent(value) else "callback", len(self._functions) - 1, name]
+            return ["lent" if _is_lent(value) else "callback", number, name]
         kind = type(value).__name__
         raise Unfit(f"the tests pass an object of class {kind} to the program: define {kind} in tests.declarations")
 
@@ -273,11 +281,13 @@ def _is_lent(value: Any) -> bool:
     return isinstance(value, io.IOBase) or (mock is not None and isinstance(value, mock.NonCallableMock))
 
 
-def _generator(handle: Handle) -> Generator[Any, Any, None]:
-    with contextlib.suppress(StopIteration):
+def _generator(handle: Handle) -> Generator[Any, Any, Any]:
+    try:
         sent = yield handle._proxy_request("next")
         while True:
             sent = yield handle._proxy_request("next") if sent is None else handle._proxy_request("send", sent)
+    except StopIteration as end:
+        return end.value
 
 
 async def _coroutine(handle: Handle) -> Any:
@@ -320,8 +330,26 @@ class Handle:
     def __enter__(self) -> Any:
         return self._proxy_request("getattr", "__enter__")()
 
-    def __exit__(self, *_: object) -> Any:
-        return self._proxy_request("getattr", "__exit__")(None, None, None)
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> Any:
+        return _suppresses(value, self._proxy_request("getattr", "__exit__")(*_exit_arguments(value), None))
+
+    async def __aenter__(self) -> Any:
+        return await self._proxy_request("getattr", "__aenter__")()
+
+    async def __aexit__(self, kind: Any, value: Any, trace: Any) -> Any:
+        return _suppresses(value, await self._proxy_request("getattr", "__aexit__")(*_exit_arguments(value), None))
+
+    def __aiter__(self) -> Any:
+        return self._proxy_request("getattr", "__aiter__")()
+
+    async def __anext__(self) -> Any:
+        return await self._proxy_request("getattr", "__anext__")()
+
+    def __contains__(self, item: object) -> bool:
+        kind = self._proxy_program.class_of(self)
+        if isinstance(kind, Named) and kind._proxy_name in self._proxy_program.used:
+            return bool(self._proxy_request("contains", item))
+        return any(item is member or item == member for member in self._proxy_request("iter"))
 
     def __instancecheck__(self, instance: Any) -> bool:
         proxy = proxy_of(instance)
@@ -341,6 +369,19 @@ class Handle:
 
     def __rmul__(self, other: object) -> Any:
         return self._proxy_program.request("mul", other, self)
+
+
+def _exit_arguments(value: BaseException | None) -> tuple[Any, Any]:
+    """Class and exception that the program's `__exit__` receives."""
+    return (type(value), value) if isinstance(value, Exception) else (None, None)
+
+
+def _suppresses(value: BaseException | None, result: Any) -> bool:
+    """Whether `__exit__` suppresses an exception. The program cannot suppress failed asserts and the end of the tests.
+
+    result: of the program's `__exit__`.
+    """
+    return bool(result) and isinstance(value, Exception) and not isinstance(value, AssertionError)
 
 
 def _forward(name: str, handles_only: bool = False) -> Callable[..., Any]:
@@ -380,6 +421,9 @@ class Container(Handle):
 
     def __len__(self) -> int:
         return len(self._proxy_request("plain"))
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._proxy_request("plain")
 
     __hash__ = None  # type: ignore[assignment]
 
