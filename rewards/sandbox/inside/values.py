@@ -81,8 +81,8 @@ class Values:
         self,
         encode_other: Encoder,
         decode_other: Decoder,
-        expands: Callable[[Any], bool],
-        encode_kept: KeptEncoder,
+        expands: Callable[[Any], bool] = lambda generator: False,
+        encode_kept: KeptEncoder = lambda value, tag: None,
     ) -> None:
         self._encode_other, self._decode_other = encode_other, decode_other
         self._expands, self._encode_kept = expands, encode_kept
