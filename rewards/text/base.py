@@ -91,7 +91,7 @@ class ReferenceReward(TextReward, ParallelReward):
         return scores
 
     def _group(self, references: References | str, texts: Sequence[str]) -> list[Score]:
-        """references: shared by all texts; or, as a text, why they are invalid."""
+        """Scores of texts with the same references. references: as returned by `_references`."""
         if isinstance(references, str):
             return [error(references) for _ in texts]
         table = self._table(references)
@@ -99,10 +99,10 @@ class ReferenceReward(TextReward, ParallelReward):
 
 
 def _references(row: Row) -> References | str:
-    """The row's references, or why they are invalid. A single text is accepted as a list of one."""
-    given = row.get("references")
-    if isinstance(given, str):
-        return (given,)
-    if not isinstance(given, (list, tuple)) or not all(isinstance(text, str) for text in given):
-        return f"the row's references must be a list of texts, got {str(given)[:100]!r}"
-    return tuple(given) or "the row's references are an empty list"
+    """The row's references as a tuple, or as a str why they are invalid. A single text is a list of one."""
+    references = row.get("references")
+    if isinstance(references, str):
+        return (references,)
+    if not isinstance(references, (list, tuple)) or not all(isinstance(text, str) for text in references):
+        return f"the row's references must be a list of texts, got {str(references)[:100]!r}"
+    return tuple(references) or "the row's references are an empty list"

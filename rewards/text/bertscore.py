@@ -4,8 +4,8 @@
 
 Greedy matching of contextual token embeddings (Zhang et al., arXiv 1904.09675), like the package bert-score
 without idf weights and without rescaling: special tokens such as [CLS] can be matched but are not averaged over.
-Needs torch and transformers (environment `vllm`). Longer texts are truncated at the encoder's limit; the details count
-the truncated tokens.
+Needs torch and transformers (environment `vllm`). Longer texts are truncated at the encoder's limit; the details
+contain the number of truncated tokens.
 """
 
 from functools import cached_property
@@ -19,11 +19,13 @@ from rewards.text.base import ReferenceReward, References
 
 
 class Vectors(NamedTuple):
-    """Unit vectors of a text's tokens, [tokens, size]; which are not special tokens; number of truncated tokens."""
+    """unit: unit vectors of a text's tokens, [tokens, size]. content: mask of tokens that are not special, [tokens].
+    truncated: number of truncated tokens.
+    """
 
     unit: Any
-    own: Any
-    unseen: int
+    content: Any
+    truncated: int
 
 
 class BertScore(ReferenceReward):
@@ -31,7 +33,7 @@ class BertScore(ReferenceReward):
 
     A blank text has value 0, outcome "no_answer"; blank references are ignored.
 
-    model, revision: an encoder on the Hub, or a folder (revision ""). layer: whose vectors are compared; 5 is
+    model, revision: an encoder on the Hub, or a folder (revision ""). layer: the layer whose vectors are compared; 5 is
     bert-score's default for distilbert-base-uncased, BLEUBERI's encoder.
     """
 
@@ -51,10 +53,10 @@ class BertScore(ReferenceReward):
             from transformers import AutoModel, AutoTokenizer
         except ImportError:
             raise RewardError("bertscore needs torch and transformers: score in the environment `vllm`") from None
-        given = {"revision": self.revision} if self.revision else {}
+        version = {"revision": self.revision} if self.revision else {}
         try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(self.model, **given)
-            model: Any = AutoModel.from_pretrained(self.model, **given)
+            tokenizer: Any = AutoTokenizer.from_pretrained(self.model, **version)
+            model: Any = AutoModel.from_pretrained(self.model, **version)
         except (OSError, ValueError) as problem:
             raise RewardError(f"encoder {self.model!r}: {' '.join(str(problem).split())[:200]}") from None
         layers = model.config.num_hidden_layers
@@ -71,7 +73,7 @@ class BertScore(ReferenceReward):
             return Score(0.0, "no_answer", {"problem": "the text is blank"})
         vectors = self._vectors(text)
         values = [_f1(vectors, other) for other in table]
-        details = {"best": values.index(max(values))} | ({"truncated": vectors.unseen} if vectors.unseen else {})
+        details = {"best": values.index(max(values))} | ({"truncated": vectors.truncated} if vectors.truncated else {})
         return Score(max(values), "scored", details)
 
     def _vectors(self, text: str) -> Vectors:
@@ -83,15 +85,15 @@ class BertScore(ReferenceReward):
         ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)["input_ids"]
         with torch.no_grad():
             states = model(input_ids=ids, output_hidden_states=True).hidden_states[self.layer][0]
-        marks = torch.tensor([token in (tokenizer.cls_token_id, tokenizer.sep_token_id) for token in ids[0].tolist()])
-        return Vectors(torch.nn.functional.normalize(states, dim=-1), ~marks, max(0, tokens - ids.shape[1]))
+        special = torch.tensor([token in (tokenizer.cls_token_id, tokenizer.sep_token_id) for token in ids[0].tolist()])
+        return Vectors(torch.nn.functional.normalize(states, dim=-1), ~special, max(0, tokens - ids.shape[1]))
 
 
 def _f1(vectors: Vectors, other: Vectors) -> float:
     """Harmonic mean of precision and recall (mean best match per token); 0 if either text has no token."""
-    if not (vectors.own.any() and other.own.any()):
+    if not (vectors.content.any() and other.content.any()):
         return 0.0
     similarity = vectors.unit @ other.unit.T
-    precision = float(similarity.max(dim=1).values[vectors.own].mean())
-    recall = float(similarity.max(dim=0).values[other.own].mean())
+    precision = float(similarity.max(dim=1).values[vectors.content].mean())
+    recall = float(similarity.max(dim=0).values[other.content].mean())
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0

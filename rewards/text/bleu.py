@@ -3,7 +3,7 @@
     python -m rewards score --reward bleu --param variant=nmt --input rows.jsonl --output scored.jsonl
 
 Variants, all on 13a tokens with orders 1 to 4 and counts clipped by the largest count in one reference:
-  nmt                  BLEUBERI's: evaluate's bleu with smooth=True, i.e. compute_bleu of tensorflow/nmt
+  nmt                  BLEUBERI's variant: evaluate's bleu with smooth=True, i.e. compute_bleu of tensorflow/nmt
                        (nmt/scripts/bleu.py): one is added to both counts of every order, and the shortest
                        reference length is used
   sacrebleu            sacrebleu.BLEU().sentence_score: an order without a match counts half of the previous
@@ -50,7 +50,7 @@ class Bleu(ReferenceReward):
     def compare(self, table: ReferenceTable, texts: Sequence[str]) -> list[Score]:
         tokens = [self._tokens(text) for text in texts]
         matches = table.matches(tokens)
-        return [self._score(table.lengths, len(words), own) for words, own in zip(tokens, matches, strict=True)]
+        return [self._score(table.lengths, len(words), matched) for words, matched in zip(tokens, matches, strict=True)]
 
     def _tokens(self, text: str) -> list[str]:
         if self.lowercase:
@@ -60,6 +60,7 @@ class Bleu(ReferenceReward):
         return tokens_13a(text)
 
     def _score(self, lengths: Sequence[int], length: int, matched: Sequence[int]) -> Score:
+        """lengths: of the references. length: of the text. matched: n-grams of each order."""
         filled = [other for other in lengths if other]
         details: dict[str, Any] = {}
         if len(filled) < len(lengths):

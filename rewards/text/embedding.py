@@ -55,8 +55,8 @@ class Encoder:
         if self._tokenizer.get_vocab_size() > len(self._vectors):
             raise RewardError(f"{folder}: {self._tokenizer.get_vocab_size()} tokens, but {len(self._vectors)} vectors")
 
-    def encode(self, texts: Sequence[str], most: int) -> tuple[NDArray[np.float32], list[int]]:
-        """Unit vectors of the texts (zero without a known token), shape (texts, size), and token counts."""
+    def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[NDArray[np.float32], list[int]]:
+        """Unit vectors of the texts (zero without a token in the vocabulary), shape (texts, size), and token counts."""
         import numpy as np
 
         encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
@@ -64,7 +64,7 @@ class Encoder:
         means = np.zeros((len(ids), self._vectors.shape[1]), np.float32)
         for place, tokens in enumerate(ids):
             if tokens:
-                means[place] = self._vectors[tokens[:most]].mean(axis=0)
+                means[place] = self._vectors[tokens[:max_tokens]].mean(axis=0)
         norms = np.linalg.norm(means, axis=1, keepdims=True)
         return np.divide(means, norms, out=np.zeros_like(means), where=norms > 0), [len(tokens) for tokens in ids]
 
@@ -72,7 +72,8 @@ class Encoder:
 class Embedding(ReferenceReward):
     """Cosine of the text and the closest reference, at least 0.
 
-    Details: tokens, truncated (number of truncated tokens). A text without a known token: value 0, "no_answer".
+    Details: tokens, truncated (number of truncated tokens). A text without a token in the encoder's vocabulary has
+    value 0, outcome "no_answer".
 
     max_tokens: longer texts are truncated.
     """
@@ -96,16 +97,15 @@ class Embedding(ReferenceReward):
         return vectors if any(lengths) else None
 
     def compare(self, table: NDArray[np.float32], texts: Sequence[str]) -> list[Score]:
-        most = self.max_tokens
-        vectors, lengths = self.encoder.encode(texts, most)
+        vectors, lengths = self.encoder.encode(texts, self.max_tokens)
         closest = (vectors @ table.T).max(axis=1)
-        return [_score(float(value), length, most) for value, length in zip(closest, lengths, strict=True)]
+        return [_score(float(value), length, self.max_tokens) for value, length in zip(closest, lengths, strict=True)]
 
 
-def _score(value: float, length: int, most: int) -> Score:
+def _score(value: float, length: int, max_tokens: int) -> Score:
     if not length:
         return Score(0.0, "no_answer", {"problem": "the encoder knows no token of the text"})
-    details = {"tokens": length} | ({"truncated": length - most} if length > most else {})
+    details = {"tokens": length} | ({"truncated": length - max_tokens} if length > max_tokens else {})
     return Score(min(1.0, max(0.0, value)), "scored", details)
 
 

@@ -6,7 +6,7 @@ After the content reward of RLVRR (arXiv 2601.18533), without its language model
 `phrase` words without stop words; phrases are distinct and in the reference's order. (If the references contain only
 stop words, such as "Yes." or "It can be either.", all words count.) The value is the length of the longest common
 subsequence with the completion's phrases, divided by the number of key phrases, for the best reference. Recall alone
-grows with the length of a completion; `measure: f1` penalises its words that are in no key phrase.
+grows with the length of a completion; `measure: f1` penalises words outside all key phrases.
 """
 
 import tomllib
@@ -47,8 +47,8 @@ class Keywords(ReferenceReward):
 
     def table(self, references: References) -> list[Keys] | None:
         for stop in (STOP_WORDS, frozenset[str]()):
-            if made := [keys for reference in references if (keys := self._keys(reference, stop)).phrases]:
-                return made
+            if table := [keys for reference in references if (keys := self._keys(reference, stop)).phrases]:
+                return table
         return [] if any(map(str.strip, references)) else None
 
     def _keys(self, reference: str, stop: frozenset[str]) -> Keys:

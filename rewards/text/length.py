@@ -7,7 +7,7 @@ Shapes, where x is the length:
   overlong  0 up to high - margin, falling linearly to -1 at `high`, then -1: DAPO's soft overlong
             punishment (arXiv 2503.14476) with L_max = high and L_cache = margin
   linear    linear from `start` at `low` to `end` at `high`, constant outside
-  cosine    the same along half a cosine wave (arXiv 2502.03373, CosFn, whose low is 0)
+  cosine    from `start` to `end` along half a cosine wave (arXiv 2502.03373, CosFn with low = 0)
 """
 
 import math
@@ -20,7 +20,7 @@ from rewards.text.base import TextReward
 
 
 class Length(TextReward):
-    """A function of the text's length: band, limit or curve. Details: length, unit.
+    """A function of the text's length. Details: length, unit.
 
     shape, low, high, margin, start, end: see above. unit: "words" are separated by white space; "tokens" is the
     row's meta.tokens, the count for the whole completion including tags.

@@ -4,8 +4,8 @@ An n-gram is an integer: its index in the sorted table of its order. The table's
 tokens) * V + (index of the last token), so that an n-gram is looked up only if its prefix matched, and each numpy
 call processes all texts of a group. Keys are exact: no hashing.
 
-If references are compared with only one text, as in a pool of prompts, building their table costs more than it saves:
-for the first single text the table is built from the text's n-grams, and the references are looked up.
+If references are compared with only one text, as when a pool of prompts is scored, building their table costs more than
+it saves. For the first single text the table is built from the text's n-grams, and the references are looked up.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Ints = NDArray[np.int64]
-_Level = tuple[_Ints, _Ints]  # of one order: sorted keys and _NO_KEY; the largest count of each key in one text
+_Level = tuple[_Ints, _Ints]  # of one order: sorted keys followed by _NO_KEY, and each key's largest count in one text
 _NO_KEY = np.iinfo(np.int64).max  # sentinel after the last key, so that searches stay inside the table
 _TEXTS = 64  # texts per batch: counts take texts × distinct n-grams × 8 bytes
 
@@ -29,24 +29,24 @@ class ReferenceTable:
     def __init__(self, references: Sequence[Sequence[str]], order: int) -> None:
         self.order = order
         self.lengths = [len(reference) for reference in references]
-        self._references, self._met = references, False
+        self._references, self._seen = references, False
         self._table: tuple[dict[str, int], list[_Level]] | None = None  # two threads may build equal ones
 
     def matches(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
         """Per tokenised text: matched n-grams of orders 1 … `order`, clipped by the references' counts."""
-        if len(texts) == 1 and not self._met:
-            self._met = True
+        if len(texts) == 1 and not self._seen:
+            self._seen = True
             places = _numbered(set(texts[0]).intersection(chain.from_iterable(self._references)))
             levels, others = _levels(_Tokens(texts, places), self.order), _Tokens(self._references, places)
-            return [[int(np.minimum(own.max(axis=0), counts).sum()) for own, counts in _found(levels, others)]]
+            return [[int(np.minimum(counts.max(axis=0), limits).sum()) for counts, limits in _lookups(levels, others)]]
         if self._table is None:
             places = _numbered(dict.fromkeys(chain.from_iterable(self._references)))
             self._table = places, list(_levels(_Tokens(self._references, places), self.order))
         places, table = self._table
         matched: list[list[int]] = []
         for start in range(0, len(texts), _TEXTS):
-            found = _found(table, _Tokens(texts[start : start + _TEXTS], places))
-            orders = [np.minimum(own, counts).sum(axis=1).tolist() for own, counts in found]
+            lookups = _lookups(table, _Tokens(texts[start : start + _TEXTS], places))
+            orders = [np.minimum(counts, limits).sum(axis=1).tolist() for counts, limits in lookups]
             matched += map(list, zip(*orders, strict=True))
         return matched
 
@@ -82,21 +82,21 @@ def _levels(texts: _Tokens, order: int) -> Iterator[_Level]:
     for n in range(order):
         if n:
             following = texts.ids[at + n]
-            inside = (following != texts.unknown).nonzero()[0]  # otherwise it would cross the end of its text
+            inside = (following != texts.unknown).nonzero()[0]  # n-grams within one text
             at = at[inside]
             table, ngrams = _unique(ngrams[inside] * (texts.unknown + 1) + following[inside])
         yield np.append(table, _NO_KEY), texts.counted(at, ngrams, len(table)).max(axis=0)
 
 
-def _found(levels: Iterable[_Level], texts: _Tokens) -> Iterator[tuple[NDArray[Any], _Ints]]:
+def _lookups(levels: Iterable[_Level], texts: _Tokens) -> Iterator[tuple[NDArray[Any], _Ints]]:
     """Per order: counts of the table's n-grams in each text, shape (texts, size), and the table's counts."""
     at, ngrams = texts.at, texts.ids[texts.at]
     for n, (table, counts) in enumerate(levels):
         if n:
             keys = ngrams * (texts.unknown + 1) + texts.ids[at + n]  # no table key contains an unknown token
-            near = table.searchsorted(keys)
-            hits = (table[near] == keys).nonzero()[0]
-            at, ngrams = at[hits], near[hits]
+            places = table.searchsorted(keys)
+            hits = (table[places] == keys).nonzero()[0]
+            at, ngrams = at[hits], places[hits]
         yield texts.counted(at, ngrams, len(counts)), counts
 
 

@@ -4,8 +4,8 @@ harmonic mean of `bleu` and `rouge_l`.
     python -m rewards score --reward rouge_l --input rows.jsonl --output scored.jsonl
 
 ROUGE-L is the largest rougeL F-measure over the references, by rouge-score (use_stemmer=False), as in
-evaluate's rouge for one sample. Its tokens are runs of a-z and 0-9. If no reference has any ("не знаю"), every
-text would get 0; then words and punctuation of any script are compared instead. Both are rewards of BLEUBERI
+evaluate's rouge for one sample. Its tokens are runs of a-z and 0-9. If no reference has such a token ("не знаю"), where
+every text would get 0, words and punctuation of any script are compared. Both rewards are BLEUBERI's
 (training/dataset.py).
 """
 
@@ -26,7 +26,7 @@ class RougeL(ReferenceReward):
     """ROUGE-L F1 of the text against the closest reference, from 0 to 1.
 
     Details: tokens, best (index of the deciding reference).
-    A text without tokens has value 0, outcome "no_answer"; a reference without tokens gives 0."""
+    A text without tokens has value 0, outcome "no_answer"; against a reference without tokens the F1 is 0."""
 
     def table(self, references: References) -> Table | None:
         tokens_of = rouge_tokens if any(map(rouge_tokens, references)) else tokens_of_any_script

@@ -5,7 +5,7 @@ import unicodedata
 
 _MARKS = tuple('!"#$%&()*+/:;<=>?@[\\]^_`{|}~')  # 13a separates these everywhere; exceptions are ' - . and comma
 _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))  # in mteval's order
-# the literal comes before the look-behind, so that the scan is as fast as a search for one character
+# the literal precedes the look-behind, so that the scan is as fast as a search for one character
 _POINT_BEFORE_DIGIT = re.compile(r"[.,](?<=[0-9.,][.,])(?=[0-9])")
 _DASH_AFTER_DIGIT = re.compile(r"-(?<=[0-9]-)")
 _CJK = r"\u3040-\u30ff\u3400-\u9fff"  # each kana or ideograph is a word
@@ -42,6 +42,7 @@ def tokens_13a(text: str) -> list[str]:
 
 
 def _separate_points(text: str) -> str:
+    """Puts spaces around the points and commas that are not part of a number."""
     pieces, start = [], 0
     for match in _POINT_BEFORE_DIGIT.finditer(text):
         at = match.start()
