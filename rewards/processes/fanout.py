@@ -1,6 +1,6 @@
 """Distributes a batch over worker processes: base of rewards with CPU-bound grading in Python.
 
-The workers (pool.py) are started by exec, so that this works after fork, under spawn, from any thread and in
+The workers (pool.py) are started by exec, so that distribution works after fork, under spawn, from any thread and in
 Ray workers. They rebuild the reward from its class, name and parameters, and receive the columns it needs as JSON.
 """
 
@@ -15,7 +15,7 @@ from rewards.processes.pool import DeadlineError, shared
 
 _MODULE = "rewards.processes.fanout"
 _CHUNKS_PER_WORKER = 8  # so that a slow last chunk does not leave other workers idle
-_LEAST_ROWS, _MOST_ROWS, _MOST_CHARACTERS = 16, 512, 1 << 22  # limits of a chunk
+_MIN_ROWS, _MAX_ROWS, _MAX_CHARACTERS = 16, 512, 1 << 22  # limits of a chunk
 _DEADLINE = 600.0  # CPU seconds per chunk
 
 
@@ -39,8 +39,8 @@ class ParallelReward(Reward):
             return self.grade_here(rows, completions)
         module, kind = type(self).__module__, type(self).__qualname__
         work = {"class": [module, kind, self.name, json.dumps(self.model_dump())]}
-        size = max(_LEAST_ROWS, len(rows) // (workers * _CHUNKS_PER_WORKER))
-        chunks = list(_chunks(completions, min(size, _MOST_ROWS, -(-len(rows) // workers))))
+        size = max(_MIN_ROWS, len(rows) // (workers * _CHUNKS_PER_WORKER))
+        chunks = list(_chunks(completions, min(size, _MAX_ROWS, -(-len(rows) // workers))))
         requests = (
             [{**work, "rows": _packed(rows[start:end], self.needs), "completions": completions[start:end]}]
             for start, end in chunks
@@ -57,13 +57,13 @@ class ParallelReward(Reward):
         return scores
 
 
-def _chunks(completions: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of chunks of at most `most` rows and, for several rows, a bounded number of characters."""
+def _chunks(completions: Sequence[str], max_rows: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of chunks of at most `max_rows` rows and, if of several rows, at most _MAX_CHARACTERS characters."""
     start = characters = 0
     for at, text in enumerate(completions):
         size = len(text) if isinstance(text, str) else 0
         characters += size
-        if at > start and (at - start == most or characters > _MOST_CHARACTERS):
+        if at > start and (at - start == max_rows or characters > _MAX_CHARACTERS):
             yield start, at
             start, characters = at, size
     yield start, len(completions)
@@ -71,11 +71,12 @@ def _chunks(completions: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
 
 def _packed(rows: Sequence[Row], columns: Sequence[str]) -> list[list[Any] | None]:
     """The columns of each row; None for a row equal to the previous one, as within a group."""
-    values = [[row.get(column) for column in columns] for row in rows]
-    return [None if at and own == values[at - 1] else own for at, own in enumerate(values)]
+    packed = [[row.get(column) for column in columns] for row in rows]
+    return [None if at and values == packed[at - 1] else values for at, values in enumerate(packed)]
 
 
 def _unpacked(packed: Sequence[list[Any] | None], columns: Sequence[str]) -> list[Row]:
+    """The inverse of `_packed`."""
     rows: list[Row] = []
     for values in packed:
         rows.append(rows[-1] if values is None else dict(zip(columns, values, strict=True)))
@@ -84,6 +85,7 @@ def _unpacked(packed: Sequence[list[Any] | None], columns: Sequence[str]) -> lis
 
 @lru_cache(maxsize=16)
 def _built(module: str, kind: str, name: str, params: str) -> ParallelReward:
+    """The reward of class `kind` in `module`. params: as JSON."""
     reward = getattr(importlib.import_module(module), kind).create(name, json.loads(params))
     assert isinstance(reward, ParallelReward)
     return reward

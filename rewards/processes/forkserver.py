@@ -1,9 +1,9 @@
 """The process that imports a worker's libraries once and forks workers from that state (started by pool.py).
 
-It never sees a request: it receives one end of a socket pair per worker and forks, like the sandbox's zygote. A worker
-has no descriptors except its socket and no standard streams, and it is confined (rewards/sandbox): Landlock allows
-reading the interpreter's libraries and no writing or executing; seccomp allows no sockets, processes or
-signals to others; rlimits bound memory and files.
+It never receives a request: it receives one end of a socket pair per worker and forks, like the sandbox's zygote. A
+worker has no descriptors except its socket, no standard streams, and is confined (rewards/sandbox): Landlock allows
+reading the interpreter's libraries and no writing or executing; seccomp allows no sockets, no new processes and no
+signals to other processes; rlimits bound memory and files.
 
 Limits: without Landlock (kernels before 5.13) a worker can read files, and without
 libseccomp it can open sockets. pool.py logs a warning.
@@ -30,7 +30,7 @@ _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cac
 
 
 class Isolation:
-    """The confinement of all workers, prepared once. root: the repository, in which `rewards` is readable.
+    """The confinement of all workers, prepared once. root: the repository; workers can read its folder `rewards`.
 
     rules: descriptor of a Landlock ruleset. problems: missing kernel or library support.
     """
@@ -61,7 +61,7 @@ def main() -> None:
     root, memory_mb, handler, *preload = sys.argv[1:]
     control, server = socket.socket(fileno=0), os.getpid()
     restrict.die_with_parent(json.loads(control.recv(4096))["parent"])
-    tempfile.tempdir = os.devnull  # workers have no writable folder, but libraries ask for one at import
+    tempfile.tempdir = os.devnull  # workers have no writable folder, but libraries look for one at import
     module = [importlib.import_module(name) for name in (*preload, handler)][-1]
     if hasattr(module, "warm_up"):
         module.warm_up()
@@ -73,14 +73,15 @@ def main() -> None:
 
 
 def _work(module: Any, fd: int, isolation: Isolation, server: int) -> NoReturn:
-    """Send the process id, then answer requests until the socket closes, each by "<CPU seconds> ok|limit|error <JSON>".
+    """Send the process id, then reply to each request with "<CPU seconds> ok|limit|error <JSON>".
 
-    An exception in `handle` is a bug: its message is sent as the reply, and the worker ends.
+    The worker ends when the socket closes. An exception in `handle` is a bug: its message is the reply, and the worker
+    ends.
     """
     restrict.die_with_parent(server)
     sock = socket.socket(fileno=fd)
 
-    def answer(status: str, value: Any) -> None:
+    def send(status: str, value: Any) -> None:
         sock.sendall(f"{time.process_time():.6f} {status} {json.dumps(value)}\n".encode())
 
     try:
@@ -94,11 +95,11 @@ def _work(module: Any, fd: int, isolation: Isolation, server: int) -> NoReturn:
             for line in requests:
                 reply = module.handle(json.loads(line))
                 if "limit" in reply:
-                    answer("limit", reply["limit"])
+                    send("limit", reply["limit"])
                     break
-                answer("ok", reply)
+                send("ok", reply)
     finally:
         if problem := sys.exc_info()[1]:
             with contextlib.suppress(OSError):
-                answer("error", f"{type(problem).__name__}: {problem}"[:500])
+                send("error", f"{type(problem).__name__}: {problem}"[:500])
         os._exit(0)

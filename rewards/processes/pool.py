@@ -5,7 +5,7 @@ from that state, so that a killed worker is replaced in milliseconds. Requests a
 pairs. Works from any thread, inside asyncio, after fork (each process builds its own pool) and under spawn; uses no
 signals or alarms of the host process. The fork server ends with its host, and workers end with it.
 
-Deadlines are in the worker's CPU time, which is part of every reply, so that verdicts do not depend on load.
+Deadlines are in the worker's CPU time, which every reply contains, so that verdicts do not depend on load.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _POLL_SECONDS = 0.01
 _LATE = "no reply within {:g} s of CPU time"
 _QUEUED = 16  # batches per worker that `ask_all` holds, including finished ones waiting for an earlier one
 
-# With -c the first entry of sys.path is the working directory, which may contain any sympy.py.
+# With -c the first entry of sys.path is the working directory, which may contain a file such as sympy.py.
 _BOOT = "import sys; sys.path = [*sys.path[1:], sys.argv[1]]; from rewards.processes.forkserver import main; main()"
 
 
@@ -45,7 +45,7 @@ class DeadlineError(Exception):
 
 
 class WorkerError(RewardError):
-    """Workers cannot be started, or die from this request."""
+    """Workers cannot be started, or this request kills them."""
 
 
 Request = Mapping[str, Any]
@@ -67,6 +67,7 @@ class _Worker:
     unread: bytearray = field(default_factory=bytearray)
 
     def end(self) -> None:
+        """Kill the process and close its descriptors."""
         self.sock.close()
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -84,11 +85,12 @@ class _Worker:
             raise WorkerError(f"the worker failed: {json.loads(reply)}")
         if status == b"limit":
             raise DeadlineError(f"out of {json.loads(reply)}")
-        if spent > deadline:  # this process checked too late, because the machine is busy
+        if spent > deadline:  # on a busy machine the deadline is noticed late
             raise DeadlineError(_LATE.format(deadline))
         return reply
 
     def _line(self, deadline: float) -> bytes:
+        """The next line from the worker. Raises DeadlineError, OSError."""
         start, wall, left = time.monotonic(), WALL_BASE + WALL_FACTOR * deadline, deadline
         while b"\n" not in self.unread:
             self.sock.settimeout(max(left, _POLL_SECONDS))
@@ -138,16 +140,16 @@ class Pool:
     def ask_each(self, requests: Sequence[Request], deadline: float) -> list[Answer]:
         """Replies to requests that are sent together to one worker, which is much cheaper than one at a time.
 
-        deadline: CPU seconds per request. After a failed request the rest goes to a fresh worker; a request that kills
-        two workers gives a WorkerError. Several requests together should be at most 64 kB of JSON. Raises WorkerError
-        if no worker can be started.
+        deadline: CPU seconds per request. After a failed request the rest goes to a new worker; the answer to a request
+        that kills two workers is a WorkerError. All requests together should be at most 64 kB of JSON. Raises
+        WorkerError if no worker can be started.
         """
         lines = [json.dumps(request).encode() + b"\n" for request in requests]
         replies: list[bytes | DeadlineError | WorkerError] = []
-        deadly = -1  # the request that killed a worker
+        fatal = -1  # index of the last request that killed a worker
         with self._slots:
             while len(replies) < len(lines):
-                worker, kept = self._take(fresh=deadly == len(replies)), False
+                worker, kept = self._take(fresh=fatal == len(replies)), False
                 try:
                     worker.sock.settimeout(WALL_BASE)
                     worker.sock.sendall(b"".join(lines[len(replies) :]))
@@ -156,11 +158,11 @@ class Pool:
                     kept = True
                 except (DeadlineError, WorkerError) as problem:
                     replies.append(problem)
-                except OSError:  # killed from outside, or crashed: retry once on a fresh worker
-                    if deadly == len(replies):
+                except OSError:  # killed from outside, or crashed: retry once on a new worker
+                    if fatal == len(replies):
                         replies.append(WorkerError("this request killed two workers"))
                     else:
-                        deadly = len(replies)
+                        fatal = len(replies)
                 finally:
                     # also on KeyboardInterrupt: a worker with a pending request must not be reused
                     self._return(worker, kept)
@@ -199,6 +201,7 @@ class Pool:
                 raise WorkerError(f"the workers' fork server does not respond: {problem}") from problem
 
     def _return(self, worker: _Worker, kept: bool) -> None:
+        """Make the worker idle, or end it if it is not to be kept or has served its maximum of requests."""
         with self._lock:
             if kept and worker.served < REQUESTS_PER_WORKER:
                 self._idle.append(worker)
@@ -206,6 +209,7 @@ class Pool:
                 worker.end()
 
     def _fork(self) -> _Worker:
+        """A new worker. Raises OSError if the fork server has died, WorkerError if it cannot be started."""
         server = self.server = self.server or self._start()
         ours, child_end = socket.socketpair()
         with child_end:
@@ -216,6 +220,7 @@ class Pool:
         return _Worker(pid := int(greeting), os.pidfd_open(pid), ours)
 
     def _start(self) -> Zygote:
+        """A new fork server. Raises WorkerError."""
         root = str(Path(__file__).resolve().parents[2])
         command = [sys.executable, "-s", "-c", _BOOT, root, str(self._memory_mb), self._module, *self.preload]
         # no secrets in the environment, and a fixed hash seed for sympy's term order
@@ -225,19 +230,19 @@ class Pool:
         except Lost as problem:
             last = str(problem).rpartition("\n")[2]
             raise WorkerError(f"cannot start workers of {self._module}: {last}") from None
-        for lack in json.loads(server.ready):
-            _LOG.warning("workers of %s: %s", self._module, lack)
+        for warning in json.loads(server.ready):
+            _LOG.warning("workers of %s: %s", self._module, warning)
         return server
 
     def close(self, wait: bool = False) -> None:
         """End the fork server and all workers. The pool can be used again afterwards.
 
-        wait: let idle workers exit by themselves, so that their CPU time is added to this process's.
+        wait: let idle workers exit normally, so that their CPU time is added to this process's.
         """
         for worker in self._idle:
             if wait:
                 worker.sock.shutdown(socket.SHUT_WR)
-                while worker.sock.recv(4096):  # closed after the fork server has reaped it
+                while worker.sock.recv(4096):  # closed after the fork server has reaped the worker
                     pass
             worker.end()
         if self.server is not None:

@@ -4,7 +4,7 @@
         ...
 
 If `$REWARDS_SLOTS` names a folder, processes share the limit: a slot is then also a lock on one of its files, which
-the kernel releases when the holder ends, however it ends.
+the kernel releases when the process that holds it ends for any reason.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ _RETRY_S = 0.02
 
 
 class _Slots(threading.Condition):
+    """held: slots in use by threads of this process."""
+
     held = 0
 
 
@@ -31,9 +33,9 @@ _slots = once_per_process(_Slots)
 @contextlib.contextmanager
 def slot(count: int) -> Iterator[None]:
     """Wait for and hold one of `count` slots. Raises RewardError if the shared folder cannot be used."""
-    with (own := _slots()):
-        own.wait_for(lambda: own.held < count)
-        own.held += 1
+    with (slots := _slots()):
+        slots.wait_for(lambda: slots.held < count)
+        slots.held += 1
     try:
         folder = os.environ.get(FOLDER)
         lock = _lock(folder, count) if folder else None
@@ -43,9 +45,9 @@ def slot(count: int) -> Iterator[None]:
             if lock is not None:
                 os.close(lock)
     finally:
-        with own:
-            own.held -= 1
-            own.notify()
+        with slots:
+            slots.held -= 1
+            slots.notify()
 
 
 def share_among_siblings() -> None:
