@@ -8,26 +8,26 @@ from rewards.errors import RewardError
 
 Messages = list[dict[str, str]]
 
-# Tokens that open and close turns in chat templates: in an answer they would forge a turn. (Not <s> and </s>, which
-# occur in HTML and never open a turn by themselves.)
+# Tokens that open and close turns in chat templates: in an answer they would forge a turn. <s> and </s> are excluded:
+# they occur in HTML and never open a turn by themselves.
 CONTROL_MARK = re.compile(
     r"<\|[A-Za-z][A-Za-z0-9_]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?(?:start|end)_of_turn>|<\|(?:turn|channel)>|<(?:turn|channel)\|>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS)\]|<</?SYS>>"
 )
 _LAST = re.compile(rf"(?:{CONTROL_MARK.pattern}|</s>)\Z")
-_LONGEST = 64  # characters; no control token is longer
+_MAX_TOKEN = 64  # maximum characters of a control token
 
 
 def without_end_token(text: str, own: Collection[str] = ()) -> str:
     """`text` without trailing control tokens, which a decoder may have kept. Linear in the text's length.
 
-    own: such tokens that belong to the text, for example a thinking format's tags.
+    own: control tokens that belong to the text, for example a thinking format's tags.
     """
     end = kept = len(text)
     while True:
         while end and text[end - 1].isspace():
             end -= 1
-        start = max(0, end - _LONGEST)
+        start = max(0, end - _MAX_TOKEN)
         mark = _LAST.search(text[start:end])
         if mark is None or mark.group() in own:
             return text[:kept]

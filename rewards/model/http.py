@@ -24,7 +24,7 @@ RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 LARGEST_REPLY = 64 << 20  # bytes
 SERVICE = "service:"  # prefix of a server started by the launcher; the rest identifies its model
 URL_VARIABLE = "POSTTRAIN_REWARD_MODEL_URL"  # set by the launcher to that server's address
-KEPT_S = 2.0  # lifetime of idle connections, below vLLM's 5 s, so that none closes during a request
+KEPT_S = 2.0  # lifetime of idle connections, below vLLM's 5 s, so that the server closes none during a request
 
 
 class ServerError(Exception):
@@ -104,11 +104,12 @@ class Client:
         raise ServerError(f"{self.url}{path}: {problem}{tries}", timed_out)
 
     def _try(self, path: str, body: Mapping[str, Any] | None) -> tuple[httpx2.Response, bytes]:
+        """One try: the response and its content. Raises ValueError for a reply that is too large."""
         import httpx2
 
-        method, sent = ("GET", None) if body is None else ("POST", json.dumps(body))
+        method, payload = ("GET", None) if body is None else ("POST", json.dumps(body))
         content = bytearray()
-        with self._client.stream(method, self.url + path, content=sent) as response:
+        with self._client.stream(method, self.url + path, content=payload) as response:
             deadline = time.monotonic() + self._timeout  # httpx2's timeout applies to each chunk
             for chunk in response.iter_bytes():
                 content += chunk

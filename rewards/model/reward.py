@@ -26,7 +26,7 @@ from rewards.model.http import Client, ServerError, server_url
 from rewards.thinking import PRESETS, ThinkingFormat
 
 _lock = lock()
-_SERVED = "reward models run on a server: start one (`vllm serve`) and set `url`"
+_ON_SERVER = "reward models run on a server: start one (`vllm serve`) and set `url`"
 _TEMPLATE = "the server applies the reward model's chat template, one conversation per request"
 
 
@@ -37,15 +37,15 @@ class ModelReward(Reward):
 
     url, endpoint, model (the served name): the server. label: index of the output that is the reward. max_tokens:
     longer conversations are truncated at the end (0: they are errors). thinking: a format's name or fields. strict: a
-    malformed completion gets `floor`, unless the format substitutes a text (think_null). floor: for completions
-    without an answer; choose it below your model's scores. truncated: which completions with meta.finish_reason
-    "length" get `floor`: those without an answer ("empty"), all, or none. control_marks: "refuse" gives `floor` to
-    answers that contain a chat control token, with which they could forge a turn. timeout: seconds per try.
-    concurrency: parallel requests in this process. key_env: the variable that holds the API key.
+    malformed completion gets `floor`, unless the format substitutes a text (think_null). floor: value of completions
+    without an answer; choose it below the model's scores. truncated: which completions with meta.finish_reason
+    "length" get `floor`: those without an answer ("empty"), all ("always"), none ("never"). control_marks: with
+    "refuse" answers that contain a chat control token get `floor`, because they could forge a turn. timeout: seconds
+    per try. concurrency: parallel requests in this process. key_env: environment variable with the API key.
     """
 
     needs = ("prompt",)
-    removed = dict.fromkeys(("path", "dtype", "device"), _SERVED) | dict.fromkeys(("tokenizer", "batch"), _TEMPLATE)
+    removed = dict.fromkeys(("path", "dtype", "device"), _ON_SERVER) | dict.fromkeys(("tokenizer", "batch"), _TEMPLATE)
     url: str = ""
     endpoint: Literal["classify", "pooling"] = "classify"
     model: str = ""
@@ -76,15 +76,15 @@ class ModelReward(Reward):
 
     def grade_many(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None = None) -> list[Score]:
         prepared = [self._conversation(row, text) for row, text in zip(rows, completions, strict=True)]
-        # longest first: concurrent conversations have similar lengths, and no long one remains at the end
+        # longest first: concurrent conversations have similar lengths, and no long conversation is left at the end
         lengths = {
             at: sum(len(message["content"]) for message in item)
             for at, item in enumerate(prepared)
             if not isinstance(item, Score)
         }
-        sent = sorted(lengths, key=lambda at: -lengths[at])
-        run = map if len(sent) < 2 else self._client().threads.map
-        graded = dict(zip(sent, run(self._asked, [cast(Messages, prepared[at]) for at in sent]), strict=True))
+        order = sorted(lengths, key=lambda at: -lengths[at])
+        run = map if len(order) < 2 else self._client().threads.map
+        graded = dict(zip(order, run(self._request, [cast(Messages, prepared[at]) for at in order]), strict=True))
         return [graded[at] if at in graded else cast(Score, item) for at, item in enumerate(prepared)]
 
     def check_ready(self) -> None:
@@ -102,7 +102,7 @@ class ModelReward(Reward):
             )
 
     def _conversation(self, row: Row, completion: str) -> Messages | Score:
-        """The reward model's input, or the score of a completion that is not sent to it."""
+        """The reward model's input, or the score of a completion that is not sent to the server."""
         try:
             messages = prompt_messages(row)
         except RewardError as problem:
@@ -122,7 +122,7 @@ class ModelReward(Reward):
             return Score(self.floor, "bad_format", {"problem": f"control token {mark.group()!r} in the answer"})
         return [*messages, {"role": "assistant", "content": answer}]
 
-    def _asked(self, conversation: Messages) -> Score:
+    def _request(self, conversation: Messages) -> Score:
         """The server's score of a conversation."""
         # use_activation: otherwise vLLM returns the sigmoid or softmax of the reward
         body: dict[str, Any] = {"use_activation": False, "messages": conversation}
@@ -137,6 +137,7 @@ class ModelReward(Reward):
         return Score(value) if math.isfinite(value) else error(f"the reward model's score is {value}")
 
     def _client(self) -> Client:
+        """The client of this process."""
         with _lock:
             if (pid := os.getpid()) not in self._clients:
                 self._clients.clear()
@@ -145,7 +146,7 @@ class ModelReward(Reward):
 
 
 def _key(variable: str) -> str:
-    """The API key in this variable. Messages never contain it."""
+    """The API key in this environment variable, "" without a variable. Error messages never contain the key."""
     key = os.environ.get(variable, "").strip()
     if variable and not re.fullmatch("[!-~]+", key):
         raise RewardError(f"key_env: the variable {variable!r} is not set to a key in printable ASCII")
@@ -153,7 +154,7 @@ def _key(variable: str) -> str:
 
 
 class _Result(BaseModel, strict=True):
-    """A served model's id, or the outputs for a conversation or for each of its tokens."""
+    """A served model's id, or the outputs for a conversation (one list) or for each of its tokens (nested lists)."""
 
     id: str = ""
     index: int = 0
@@ -167,7 +168,7 @@ class _Reply(BaseModel, strict=True):
 
 
 def _value(reply: bytes, label: int) -> float:
-    """Output `label` for the conversation; with outputs per token, for the last token. Raises ValueError without it."""
+    """Output `label` of the conversation, or of its last token if there are outputs per token. Raises ValueError."""
     results = _Reply.model_validate_json(reply).data
     if [result.index for result in results] != [0]:
         raise ValueError(f"expected one result, got results {[result.index for result in results]!s:.80}")
