@@ -8,8 +8,8 @@
 
 /get_reward follows min-O1 and OpenRLHF: a text is prompt plus completion, decoded with the chat format's
 control tokens. Its row is the row of --input with that prompt, and a completion without an end token counts as
-truncated. /score accepts `ids` of --input's rows instead of `rows`. Each id may occur once per request: several
-completions of one row are given as a list, and so are their scores.
+truncated. /score accepts `ids` of --input's rows instead of `rows`. Each id may occur once per request: send several
+completions of one row as a list; their scores are returned as a list.
 
 Errors are {"error": message}: 400 malformed, 408 sent too slowly, 413 too large, 503 too many requests (see
 Retry-After), 504 not graded in time, 500 grading raised an exception or the failure limit is exceeded. After a 500
@@ -34,10 +34,10 @@ from rewards.serving.transcript import Prompts
 
 _LOG = logging.getLogger("uvicorn.error")
 CLIENT_GONE = 499  # nginx's status for a closed client connection; used only in metrics
-SMALL = 1 << 16  # larger JSON (bytes) is parsed in a thread
+SMALL = 1 << 16  # bytes; larger JSON is parsed in a thread
 PATHS = "available: POST /get_reward, POST /score, GET /health, GET /metrics"
-Item = Score | tuple[dict[str, Any], str]  # one completion: (row, text), or its score without grading
-Read = tuple[list[Item], Callable[[Sequence[Score]], dict[str, Any]]]  # its items; scores to response
+Item = Score | tuple[dict[str, Any], str]  # one completion: (row, text), or its score if it cannot be graded
+Read = tuple[list[Item], Callable[[Sequence[Score]], dict[str, Any]]]  # a parsed request: items; scores to response
 Receive = Callable[[], Any]
 
 
@@ -64,7 +64,7 @@ class GetReward(BaseModel, strict=True):
     query: Annotated[list[str], FailFast()]  # stop at the first error: there could be millions
 
 
-Texts = Annotated[list[str], FailFast(), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
+Texts = Annotated[list[str], FailFast(), BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 class ScoreRows(BaseModel, strict=True):
@@ -109,8 +109,8 @@ class App:
         method, path = scope["method"], scope["path"]
         try:
             if (method, path) not in self._routes:
-                known = any(path == other for _, other in self._routes)
-                raise Refused(405 if known else 404, f"no {method} {path[:80]}: {PATHS}")
+                path_exists = any(path == other for _, other in self._routes)
+                raise Refused(405 if path_exists else 404, f"no {method} {path[:80]}: {PATHS}")
             status, content = await self._routes[method, path](receive)
         except Refused as problem:
             status, content = problem.status, json.dumps({"error": str(problem)}).encode()
@@ -123,7 +123,7 @@ class App:
         await send({"type": "http.response.body", "body": content})
 
     def close(self) -> bool:
-        """Start no more grading; returns whether all grading has finished."""
+        """Cancel waiting requests; returns whether all grading has finished."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         return not self._running
 
@@ -138,6 +138,7 @@ class App:
         return 200, "\n".join(lines).encode()
 
     async def _answer(self, read: Callable[[Any], Read], receive: Receive) -> tuple[int, bytes]:
+        """(status, response) of a grading request, parsed by `read`. Raises Refused."""
         content = bytearray()
         try:
             await self._receive(receive, content)
@@ -180,17 +181,17 @@ class App:
         self._running.add(grading)
         grading.add_done_callback(self._running.discard)
         result: asyncio.Future[Any] = asyncio.wrap_future(grading)
-        gone = asyncio.ensure_future(_disconnected(receive))
+        disconnected = asyncio.ensure_future(_disconnected(receive))
         seconds = self.settings.timeout
         try:
-            await asyncio.wait([result, gone], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([result, disconnected], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not result.done():
-                raise Refused(CLIENT_GONE) if gone.done() else Refused(504, f"no score in {seconds:g} s")
+                raise Refused(CLIENT_GONE) if disconnected.done() else Refused(504, f"no score in {seconds:g} s")
         except asyncio.CancelledError:  # by uvicorn, after `grace`
             raise Refused(503, "the server stopped before the request was graded") from None
         finally:
             result.cancel()
-            gone.cancel()
+            disconnected.cancel()
         failure = result.exception()
         if failure is None:
             scores, content = result.result()
@@ -210,6 +211,7 @@ class App:
         return scores, json.dumps(answer(scores)).encode()
 
     def _count(self, scores: Sequence[Score]) -> None:
+        """Count the outcomes. Raises Refused if the failure limit is exceeded."""
         self.outcomes.update(score.outcome for score in scores)
         try:
             self._monitor.add(scores)
@@ -218,7 +220,7 @@ class App:
             raise Refused(500, self.failure) from None
 
     def _read_query(self, body: Any) -> Read:
-        """Parse a /get_reward request. An unknown prompt gives outcome `error` for its text only."""
+        """Parse a /get_reward request. A text with an unknown prompt gets outcome `error`; the others are graded."""
         if not len(self.prompts):
             raise Refused(400, "/get_reward looks up rows by prompt: start the server with --input")
         values = self.settings.values
@@ -228,6 +230,7 @@ class App:
         }
 
     def _row_of(self, text: str) -> Item:
+        """Row and completion of a text, or an error score if its prompt is unknown."""
         try:
             return self.prompts.find(text)
         except RewardError as problem:
@@ -235,27 +238,28 @@ class App:
 
     def _read_rows(self, body: Any) -> Read:
         """Parse a /score request."""
-        asked = ScoreRows.model_validate(body)
-        rows = asked.rows
-        if "ids" in asked.model_fields_set:
+        request = ScoreRows.model_validate(body)
+        rows = request.rows
+        if "ids" in request.model_fields_set:
             if rows:
                 raise Refused(400, "give rows or ids, not both")
-            if unknown := [given for given in asked.ids if str(given) not in self.by_id]:
+            if unknown := [key for key in request.ids if str(key) not in self.by_id]:
                 raise Refused(400, f"no row has the id {str(unknown[0])[:80]!r}")
-            rows = [self.by_id[str(given)] for given in asked.ids]
-        if len(rows) != len(asked.completions):
-            raise Refused(400, f"{len(rows)} rows but {len(asked.completions)} completions")
+            rows = [self.by_id[str(key)] for key in request.ids]
+        if len(rows) != len(request.completions):
+            raise Refused(400, f"{len(rows)} rows but {len(request.completions)} completions")
         try:
             _by_id(rows)
         except RewardError as problem:
             raise Refused(400, f"{problem}: send several completions of a row as a list") from None
-        sent = body["completions"]
+        completions = body["completions"]  # texts and lists, as sent
 
         def answer(scores: Sequence[Score]) -> dict[str, Any]:
-            left = (score.as_json() for score in scores)
-            return {"scores": [next(left) if isinstance(c, str) else [next(left) for _ in c] for c in sent]}
+            results = (score.as_json() for score in scores)
+            shaped = [next(results) if isinstance(c, str) else [next(results) for _ in c] for c in completions]
+            return {"scores": shaped}
 
-        return [(row, text) for row, own in zip(rows, asked.completions, strict=True) for text in own], answer
+        return [(row, text) for row, texts in zip(rows, request.completions, strict=True) for text in texts], answer
 
 
 def _read(content: bytearray, read: Callable[[Any], Read]) -> Read:
@@ -270,10 +274,12 @@ def _read(content: bytearray, read: Callable[[Any], Read]) -> Read:
 
 
 def _not_json(name: str) -> NoReturn:
+    """Rejects NaN and Infinity, which Python's json accepts."""
     raise ValueError(f"{name} is not JSON")
 
 
 async def _disconnected(receive: Receive) -> None:
+    """Waits until the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

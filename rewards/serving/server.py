@@ -83,6 +83,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _too_slow(self) -> None:
+        """End a connection whose client exceeded `read_timeout`."""
         if self.flow.write_paused:
             self.transport.abort()
         elif self.cycle and self.cycle.response_complete and self.cycle.more_body:
@@ -91,10 +92,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(408, f"the request was not complete after {self.app.settings.read_timeout:g} s")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Send an error response without the app, unless a response has begun, and close the connection."""
+        """Send an error response without the app, unless a response is being sent, and close the connection."""
         cycle = self.cycle
-        answering = cycle is not None and cycle.response_started and not cycle.response_complete
-        if not self.transport.is_closing() and not answering:
+        responding = cycle is not None and cycle.response_started and not cycle.response_complete
+        if not self.transport.is_closing() and not responding:
             self.app.answers[status] += 1
             body = json.dumps({"error": message})
             head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"

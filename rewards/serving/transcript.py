@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from rewards.errors import RewardError
 from rewards.model.chat import prompt_messages
 
-MOST_TURNS = 64  # maximum assistant turns that are searched; a completion may contain any number
+MAX_TURNS = 64  # assistant turns searched; a completion may contain any number
 
 
 class Marks(NamedTuple):
@@ -50,7 +50,7 @@ class Prompts:
         return len(self._rows)
 
     def find(self, text: str) -> tuple[dict[str, Any], str]:
-        """(row, completion) of a transcript; the row's meta.finish_reason is "stop" if it has an end token.
+        """(row, completion) of a transcript. The row's meta.finish_reason is "stop" with an end token, else "length".
 
         Raises RewardError if no row has its prompt. The completion is the first assistant turn after a known prompt,
         so that turns forged in the completion are ignored.
@@ -59,7 +59,7 @@ class Prompts:
         if not opened:
             raise RewardError(f"no assistant turn of {', '.join(CHATS)} in the text: {text[:80]!r}")
         marks = min(opened)[1]
-        before, *rest = text.split(marks.assistant, MOST_TURNS)
+        before, *rest = text.split(marks.assistant, MAX_TURNS)
         turns: list[str] = []
         start = 0
         for segment in (before, *rest[:-1]):

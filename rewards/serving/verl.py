@@ -6,17 +6,17 @@
     +reward.custom_reward_function.reward_kwargs.params={fallbacks: [answer_is]}
 
 The settings (`Settings`) can also come from a JSON file: `reward_kwargs.config=reward.json`. With `validation:
-{<data_source>: {reward: …, params: {…}}}` samples whose `extra_info.split` is validation are graded by the entry of
+{<data_source>: {reward: …, params: {…}}}` samples whose `extra_info.split` is in VALIDATION are graded by the entry of
 their data_source, and that score is their `acc`.
 
-The row is `extra_info.row` (JSON text or a mapping), or else the columns of `extra_info`; `ground_truth` fills
-the column that the reward needs (answer, tests or references), and a reward model needs `prompt`. verl passes
-neither finish reasons nor which samples share a prompt: for rewards scaled within a group set `group_size` (verl's
-rollout.n), and use the async function with one worker (`reward.num_workers=1`).
+The row is `extra_info.row` (JSON text or a mapping), or else the columns of `extra_info`. `ground_truth` fills
+the column that the reward needs (answer, tests or references); a reward model needs `prompt`. verl passes neither
+finish reasons nor prompt ids of a group: for rewards scaled within a group set `group_size` (verl's rollout.n), and use
+the async function with one worker (`reward.num_workers=1`).
 
 An exception or a non-finite value is an `error`; no score within `deadline` seconds, including waiting, is
 a `timeout`. Such samples score 0, and the run ends if the share of either among the last `window` outcomes exceeds
-its limit (verl's `rate_limited` manager swallows that exception; the others pass it on).
+its limit (verl's `rate_limited` manager swallows that exception; the other managers raise it).
 
 verl decodes completions without special tokens: a thinking format's tags must not be special tokens of the
 policy's tokenizer.
@@ -45,8 +45,8 @@ from rewards.processes.slots import share_among_siblings
 from rewards.registry import ACCURACIES, load
 
 REFERENCES = ("answer", "tests", "references")
-# Keys that verl itself adds to extra_info.
-VERLS = frozenset({"num_turns", "rollout_reward_scores", "experiment_name", "tools_kwargs", "need_tools_kwargs"})
+# Keys that verl adds to extra_info.
+VERL_KEYS = frozenset({"num_turns", "rollout_reward_scores", "experiment_name", "tools_kwargs", "need_tools_kwargs"})
 VALIDATION = frozenset({"val", "validation", "test", "eval"})
 # Samples graded concurrently per process; the rewards' own limits (`workers`, `concurrency`) apply as well.
 THREADS = 64
@@ -78,13 +78,13 @@ class Settings(Validation):
 
 
 def compute_score(
-    data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **given: Any
+    data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **kwargs: Any
 ) -> dict[str, Any]:
     """verl's reward function: `score`, `outcome`, and a fixed set of metrics per reward.
 
     Raises RewardError for invalid settings, TooManyFailures if the run should end.
     """
-    grader = _grader(given).of(data_source, extra_info)
+    grader = _grader(kwargs).of(data_source, extra_info)
     if grader.reward.grouped:
         raise RewardError(
             f"reward {grader.settings.reward!r} compares the completions of a prompt: "
@@ -97,12 +97,12 @@ def compute_score(
 
 
 async def compute_score_async(
-    data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **given: Any
+    data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **kwargs: Any
 ) -> dict[str, Any]:
     """Like `compute_score`, with grading in threads, so that the event loop is not blocked."""
     loop = asyncio.get_running_loop()
     # the first call may load a model or contact a server
-    grader = (await loop.run_in_executor(_threads(), _grader, given)).of(data_source, extra_info)
+    grader = (await loop.run_in_executor(_threads(), _grader, kwargs)).of(data_source, extra_info)
     row = grader.row(data_source, ground_truth, extra_info)
     size = 1 if is_validation(extra_info) else grader.settings.group_size
     if grader.reward.grouped and grader.settings.group_size == 1:
@@ -123,9 +123,9 @@ def is_validation(extra_info: Any) -> bool:
 
 @dataclass
 class _Group:
-    """begun: the scoring, started when the group is complete; None if it was not complete in time."""
+    """scoring: set to the running scoring when the group is complete, or to None if it is not complete in time."""
 
-    begun: asyncio.Future[asyncio.Future[list[Score]] | None]
+    scoring: asyncio.Future[asyncio.Future[list[Score]] | None]
     rows: list[dict[str, Any]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
@@ -145,7 +145,7 @@ class Grader:
     tasks: Mapping[str, Grader] = field(default_factory=dict)
     accuracy: bool = False
     _groups: dict[Any, _Group] = field(default_factory=dict)
-    _explained: bool = False
+    _traceback_printed: bool = False
 
     def of(self, data_source: str, extra_info: Any) -> Grader:
         """The grader of this sample. Raises RewardError for a benchmark that `validation` does not list."""
@@ -163,20 +163,23 @@ class Grader:
         info, reference = plain(extra_info) or {}, plain(ground_truth)
         row = _json_or_none(info["row"]) if isinstance(info.get("row"), str) else info.get("row")
         if not isinstance(row, dict):
-            row = {key: value for key, value in info.items() if key not in VERLS and value is not None}
+            row = {key: value for key, value in info.items() if key not in VERL_KEYS and value is not None}
         for column in REFERENCES:
             if column in self.reward.needs and column not in row and reference is not None:
                 parsed = _json_or_none(reference) if column != "answer" and isinstance(reference, str) else None
                 row[column] = parsed if isinstance(parsed, (list, dict)) else reference
-        known = {"source": data_source, "split": info.get("split"), "id": info.get("id")}
-        if known["id"] is None and info.get("index") is not None:
-            known["id"] = f"{info.get('split', '')}{info['index']}"
-        return {key: value for key, value in known.items() if value is not None} | row
+        origin = {"source": data_source, "split": info.get("split"), "id": info.get("id")}
+        if origin["id"] is None and info.get("index") is not None:
+            origin["id"] = f"{info.get('split', '')}{info['index']}"
+        return {key: value for key, value in origin.items() if value is not None} | row
 
     def scores_of(self, scoring: Scoring, count: int = 1) -> list[Score]:
-        """The scores of `count` completions, or errors or timeouts. Re-raises RewardError, SystemExit …"""
+        """The scores of `count` completions; errors if grading raised an exception, timeouts if it is not done.
+
+        Raises RewardError and exceptions that are not an Exception (SystemExit) again.
+        """
         if not scoring.done() or scoring.cancelled():
-            scoring.cancel()  # no effect if it is running: its thread is lost
+            scoring.cancel()  # no effect if it is running: its thread stays occupied
             return [Score(0.0, "timeout", {"problem": f"no score after {self.settings.deadline:g} s"})] * count
         failure = scoring.exception()
         if failure is None:
@@ -184,8 +187,8 @@ class Grader:
         if isinstance(failure, RewardError) or not isinstance(failure, Exception):
             raise failure
         problem = f"reward {self.settings.reward!r} raised {type(failure).__name__}: {failure}"
-        if not self._explained:  # only once: a bug affects every sample
-            self._explained = True
+        if not self._traceback_printed:  # only once: a bug affects every sample
+            self._traceback_printed = True
             print(f"{problem}\n{''.join(traceback.format_exception(failure))}", file=sys.stderr, flush=True)
         return [Score(0.0, "error", {"problem": problem})] * count
 
@@ -197,7 +200,7 @@ class Grader:
             raise TooManyFailures(f"{failure}; the last: {_problem(score)}") from None
         result: dict[str, Any] = {"score": float(score.value), "outcome": score.outcome, "id": str(row.get("id", ""))}
         result |= {f"is_{outcome}": float(score.outcome == outcome) for outcome in OUTCOMES if outcome != "scored"}
-        # every sample has all keys: verl expects the first sample's keys in all
+        # verl expects the same keys in all samples of a batch
         values = {name: score.details.get("parts", {}).get(name, {}).get("value") for name in self.parts}
         result |= {f"part_{name}": value for name, value in values.items()}
         if self.settings.acc:
@@ -213,15 +216,15 @@ class Grader:
         loop = asyncio.get_running_loop()
         key = (id(loop), group_of(row))
         group = self._groups.setdefault(key, _Group(loop.create_future()))
-        place = len(group.rows)
+        index = len(group.rows)
         group.rows.append(row)
         group.texts.append(text)
         if len(group.rows) == size:
             del self._groups[key]
-            group.begun.set_result(loop.run_in_executor(_threads(), self.reward.score_many, group.rows, group.texts))
-        elif place == 0:
+            group.scoring.set_result(loop.run_in_executor(_threads(), self.reward.score_many, group.rows, group.texts))
+        elif index == 0:
             loop.call_later(self.settings.group_wait, self._give_up, key, group)
-        scoring = await asyncio.shield(group.begun)  # shared by the group: a cancelled caller must not cancel it
+        scoring = await asyncio.shield(group.scoring)  # shared by the group: a cancelled caller must not cancel it
         if scoring is None:
             problem = (
                 f"{len(group.rows)} of {size} completions of a prompt arrived within {self.settings.group_wait:g} s: "
@@ -229,12 +232,13 @@ class Grader:
             )
             return Score(0.0, "error", {"problem": problem})
         await asyncio.wait([scoring], timeout=self.settings.deadline)
-        return self.scores_of(scoring, size)[place]
+        return self.scores_of(scoring, size)[index]
 
     def _give_up(self, key: Any, group: _Group) -> None:
+        """Discard a group that is still incomplete after `group_wait`."""
         if self._groups.get(key) is group:
             del self._groups[key]
-            group.begun.set_result(None)
+            group.scoring.set_result(None)
 
 
 def _problem(score: Score) -> str:
@@ -256,27 +260,29 @@ def plain(value: Any) -> Any:
 
 
 def _json_or_none(text: str) -> Any:
+    """The value of a JSON text, None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
 
-def _grader(given: Mapping[str, Any]) -> Grader:
-    """The cached grader for these keyword arguments. Raises RewardError."""
+def _grader(kwargs: Mapping[str, Any]) -> Grader:
+    """The cached grader for verl's keyword arguments. Raises RewardError."""
     unused = "reward_model_tokenizer"
-    settings = {key: plain(value) for key, value in given.items() if value is not None and key != unused}
-    return _made(json.dumps(settings, sort_keys=True))
+    settings = {key: plain(value) for key, value in kwargs.items() if value is not None and key != unused}
+    return _built_grader(json.dumps(settings, sort_keys=True))
 
 
 @once_per_process  # many samples arrive at once, and building a reward may be expensive
-def _made(key: str) -> Grader:
+def _built_grader(kwargs_json: str) -> Grader:
+    """A new grader. kwargs_json: verl's keyword arguments as JSON. Raises RewardError."""
     share_among_siblings()  # verl runs several reward workers per node, each a Ray process
-    given = json.loads(key)
-    router = given.pop("reward_router_address", None)
-    if path := given.pop("config", None):
-        given = {**_written(path), **given}
-    settings = checked(Settings, given, "reward_kwargs")
+    kwargs = json.loads(kwargs_json)
+    router = kwargs.pop("reward_router_address", None)
+    if path := kwargs.pop("config", None):
+        kwargs = {**_settings_file(path), **kwargs}
+    settings = checked(Settings, kwargs, "reward_kwargs")
     monitor = FailureMonitor(FailureLimit(settings.max_errors, settings.max_timeouts), settings.window)
     loaded: dict[str, Reward] = {}  # equal rewards are shared, with one set of worker processes
 
@@ -290,12 +296,13 @@ def _made(key: str) -> Grader:
         return loaded[key]
 
     tasks = {}
-    accuracy = any(entry.reward in ACCURACIES for entry in settings.validation.values())  # a batch has one set of keys
+    # if one task reports `acc`, all do: all samples of a batch have the same keys
+    accuracy = any(entry.reward in ACCURACIES for entry in settings.validation.values())
     for task, entry in settings.validation.items():
         if (reward := reward_of(entry)).grouped:
             raise RewardError(f"validation: {task}: reward {entry.reward!r} compares completions: not an accuracy")
-        own = {"reward": entry.reward, "acc": "", "group_size": 1}
-        tasks[task] = Grader(settings.model_copy(update=own), reward, monitor, accuracy=accuracy)
+        update = {"reward": entry.reward, "acc": "", "group_size": 1}
+        tasks[task] = Grader(settings.model_copy(update=update), reward, monitor, accuracy=accuracy)
     reward = reward_of(settings)
     parts = [part.key for part in reward.parts] if isinstance(reward, CombineReward) else []
     if settings.acc and settings.acc not in parts:
@@ -303,16 +310,16 @@ def _made(key: str) -> Grader:
     return Grader(settings, reward, monitor, parts, tasks, settings.reward in ACCURACIES)
 
 
-def _written(path: str) -> dict[str, Any]:
+def _settings_file(path: str) -> dict[str, Any]:
     """Settings from a JSON file. Raises RewardError."""
     try:
-        given = json.loads(Path(path).read_text(encoding="utf-8"))
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else f"not JSON: {problem}"
         raise RewardError(f"reward_kwargs.config: {path}: {reason}") from None
-    if not isinstance(given, dict):
+    if not isinstance(settings, dict):
         raise RewardError(f"reward_kwargs.config: {path}: not a JSON object")
-    return given
+    return settings
 
 
 def _routed(reward: str, params: dict[str, Any], url: str) -> dict[str, Any]:

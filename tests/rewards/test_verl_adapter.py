@@ -34,7 +34,7 @@ GATED = {
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    verl._made.cache_clear()
+    verl._built_grader.cache_clear()
 
 
 def sync(text: str, truth: Any = "4", info: Any = None, **given: Any) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ('{"rewards": 1}', "'rewards', did you mean"),
     ):
         file.write_text(text)
-        verl._made.cache_clear()
+        verl._built_grader.cache_clear()
         with pytest.raises(RewardError, match=message):
             sync(RIGHT, config=str(file))
 

@@ -42,11 +42,11 @@ class Faulty(Reward):
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(REGISTRY, "faulty", f"{__name__}:Faulty")
-    verl._made.cache_clear()
+    verl._built_grader.cache_clear()
     RELEASE.clear()
     yield
     RELEASE.set()
-    verl._made.cache_clear()
+    verl._built_grader.cache_clear()
 
 
 Ask = Callable[..., dict[str, Any]]
