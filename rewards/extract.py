@@ -34,6 +34,7 @@ def parts(text: str) -> list[str]:
 
 _OPENING = r"\\(?:boxed|fbox|framebox(?:\s*\[[^\[\]{}]{0,40}\])?)\s*\{"
 _BOX = re.compile(_OPENING)
+_BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$\\]+)(?=\s*(?:\$|\\[\])]))")  # `\boxed 2$`
 _FLAT = re.compile(r"((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")  # content of a box with braces nested at most once
 _TOKEN = re.compile(_OPENING + r"|\\[\\{}]|[{}]")
 MAX_BOXES = 64  # in one list
@@ -46,6 +47,11 @@ _LISTED = re.compile(
 )
 _REJECTED = re.compile(r"\b(?:[Nn]ot|instead of|rather than)[\s$]*\\(?:boxed|fbox)\s*\{$")
 _GAP = 80  # characters between two boxes of one list
+
+
+def with_braces(text: str) -> str:
+    r"""Rewrites `\boxed 2`, which boxes one token in TeX, as `\boxed{2}`."""
+    return _BARE_BOX.sub(r"\\boxed{\1}", text) if "\\boxed " in text else text
 
 
 def has_box(text: str) -> bool:
@@ -84,10 +90,19 @@ def box_span(text: str) -> tuple[int, int] | None:
 def last_box(text: str) -> str | None:
     r"""Content of the last box, None without one. A list of boxes is joined: `\boxed{2} and \boxed{3}` is "2, 3"."""
     span = box_span(text)
+    for _ in range(MAX_BOXES):
+        rejected = _REJECTED.search(text, max(0, span[0] - _GAP), span[0]) if span else None
+        if span is None or (not rejected and text[span[0] : span[1]].strip()):
+            break
+        # Rejected and empty boxes: `\boxed{6}, not \boxed{5}`; "\boxed{6}. The answer is given in \boxed{}."
+        earlier = box_span(text[: rejected.start() if rejected else span[0] - 1])
+        if not rejected and earlier is None:
+            break
+        span = earlier
+    else:
+        span = None
     if span is None:
         return None
-    if m := _REJECTED.search(text, max(0, span[0] - _GAP), span[0]):  # `\boxed{6}, not \boxed{5}`
-        return last_box(text[: m.start()])
     content, start, count = text[span[0] : span[1]], span[0], 1
     while count < MAX_BOXES and "}" in (gap := text[max(0, start - _GAP) : start]) and (listed := _LISTED.search(gap)):
         stop = start - len(gap) + listed.start()
@@ -171,6 +186,7 @@ FALLBACKS: dict[str, Callable[[str], str | None]] = {
 
 def find_answer(text: str, fallbacks: Sequence[str] = ()) -> tuple[str | None, str]:
     """(answer, source). source: "box", or the first of `fallbacks` that finds an answer; (None, "") without any."""
+    text = with_braces(text)
     at = -1 if fallbacks else text.rfind("\\boxed{")
     if at >= 0 and text.find("box", 0, at) < 0:  # the usual case: with a single box parts make no difference
         flat = _FLAT.match(text, at + 7)
@@ -194,5 +210,5 @@ def gold_text(answer: str | int | float) -> str:
     answer = str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
     if "####" in answer:
         return answer.rpartition("####")[2].strip()
-    box = last_box(answer) if "box" in answer else None
+    box = last_box(with_braces(answer)) if "box" in answer else None
     return (answer if box is None else box).strip()

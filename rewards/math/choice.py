@@ -241,7 +241,7 @@ def _read(content: str, letters: str) -> str:
         return ""
     if len(set(listed)) > 1:
         return ", ".join(listed)
-    if letter.islower() and not (m["open"] or m["close"]) and rest.strip(" .!)"):
+    if letter.islower() and not (m["open"] or m["close"] or rest[:2] == ". ") and rest.strip(" .!)"):
         return ""
     return letter.upper() if m["open"] or m["close"] or _PATTERNS["ended"].match(rest, at) else ""
 

@@ -32,12 +32,13 @@ _LEAD, _TITLE, _QUALIFIER = (re.compile(NOTATION["additions"][name]) for name in
 _CONSTANT = re.compile(r"((?:[^cCkK\\]|\\[A-Za-z]+(?![A-Za-z])|\\[^A-Za-z])+?) ?\+ ?([cCkK])")
 _BOUND = r"[A-Z][A-Za-z]*(?:_(?:\{\w+\}|\w))?"  # the name of a point, a segment, an area
 _LABEL = re.compile(
-    rf"{parts.NAME.pattern}|\|[A-Z]+'*\||\\over(?:line|rightarrow)\{{[A-Za-z]+\}}|[A-Za-z] ?\\o(?:dot|times) ?[A-Za-z]"
-    r"|\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
+    rf"{parts.NAME.pattern}|\\over(?:line|rightarrow)\{{[A-Za-z]+\}}|[A-Za-z] ?\\o(?:dot|times) ?[A-Za-z]"
+    r"|\|(?:[A-Z]+'*|[-+ a-dru-wz]+)\||\\(?:sin|cos|tan|cot|sec|csc) ?\(?\\?[A-Za-z]+\)?"
+    r"|\\frac\{(?:d|\\partial)[^{}]*\}\{(?:d|\\partial)[^{}]*\}"
     rf"|\\frac\{{{_BOUND}\}}\{{{_BOUND}\}}|{_BOUND} ?[:/] ?{_BOUND}|[A-Za-z]+(?: [A-Za-z]+)+"
 )
-# An expression in one unknown, whose value differs from the unknown's: `2x`, `\\frac{x}{2}`, `x^2`.
-_OTHER = r"(?:\\(?:frac|sqrt|cdot)(?![A-Za-z])|[-+0-9.*/^(){} ])"
+# An expression in one unknown, whose value differs from the unknown's: `2x`, `\\frac{x}{2}`, `x^2`, `\\log_2 x`.
+_OTHER = r"(?:\\(?:frac|sqrt|cdot|log|ln|binom|[lr](?:floor|ceil))(?![A-Za-z])|e\^|[-+0-9.*/^(){} |!_\[\]])"
 _UNKNOWN = re.compile(rf"{_OTHER}*(\\(?:{'|'.join(GREEK)})(?![A-Za-z])|[A-EH-Za-eh-z]){_OTHER}*(?:\1{_OTHER}*)*")
 # A sequence or function at a shifted or scaled variable: `a_{n-1}`, `f(2x)`.
 _SHIFTED = re.compile(
@@ -45,6 +46,8 @@ _SHIFTED = re.compile(
 )
 _CLOSED_INFINITY = re.compile(r"\[ ?-\\infty|\\infty ?\]")
 _INDEX = re.compile(r"_\{?[0-9]\}?$")  # x_1 and x_2 are values of x
+_FUNCTION = re.compile(r"[A-Za-z](?:\^\{-1\})?\([a-z]\)")  # f(x), which an answer may name y or f
+_ORDINAL = re.compile(r"(?<=[0-9]) ?(?:\^\{ ?)?(?:st|nd|rd|th)(?: ?\})?(?= ?(?:,|$))")
 _INNER_DEGREES = re.compile(r" ?degree(?= ?[-+)}])")  # 90^\circ - A
 _IMPLIES = re.compile(r"\\(?:Rightarrow|Longrightarrow|implies|therefore)(?![a-zA-Z])")
 _PADDED = re.compile(r"(?<![0-9.])0[0-9]")  # 000 is not a list item
@@ -238,7 +241,7 @@ def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
         return False
     if len(gs) == 1 and len(as_) == 1:
         return NEXT
-    return True if _unordered(gs, as_, leaf) is True else leaf(g, a)
+    return True if _unordered(gs, as_, leaf) is True else leaf(parts.union(g, gs), parts.union(a, as_))
 
 
 def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -263,6 +266,14 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
         compare = _unordered if bracket_g[0] == r"\{" else _ordered
         return compare(parts.top_items(bracket_g[1]), parts.top_items(bracket_a[1]), leaf)
     return NEXT
+
+
+def _rule_components(g: str, a: str, leaf: Leaf) -> Ruling:
+    """`2i - 3j` equals the vector `(2,-3)`."""
+    sides = [
+        parts.components(text) if unwrap(other) or parts.matrix(other) else text for text, other in ((g, a), (a, g))
+    ]
+    return _equal(sides[0], sides[1], leaf) if sides != [g, a] else NEXT
 
 
 def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -308,7 +319,9 @@ def _rule_equations(g: str, a: str, leaf: Leaf) -> Ruling:
     if len(sides_a) == 1:
         return _equal(sides_g[-1], a, leaf) if named_g else False
     if named_g and named_a:
-        if squeeze(sides_g[0]) in (squeeze(sides_a[0]), _INDEX.sub("", squeeze(sides_a[0]))):
+        names = squeeze(sides_g[0]), squeeze(sides_a[0])
+        aliases = ("y", names[0].partition("(")[0]) if _FUNCTION.fullmatch(names[0]) else ()
+        if names[0] in (names[1], _INDEX.sub("", names[1])) or names[1] in aliases:
             return _equal(sides_g[-1], sides_a[-1], leaf)
         if not (_has_letters(sides_g[-1]) and _has_letters(sides_a[-1])):
             return False
@@ -332,12 +345,17 @@ def _value_of(gold: str, sides: list[str], leaf: Leaf) -> Verdict:
         return False
     steps = [side for side in sides[:-1] if not _LABEL.fullmatch(side)]
     if any(
-        _UNKNOWN.fullmatch(step)
+        of_unknown(step)
         or (re.search("[A-Za-z]{4}|[a-z]{2} [a-z]{2}", _COMMAND.sub("", step)) and re.search("[0-9]", step))
         for step in steps
     ):
         return False  # numbers in prose may contradict the last side
     return _all(_equal(gold, side, leaf) for side in [sides[-1], *(s for s in steps if not _has_letters(s))])
+
+
+def of_unknown(side: str) -> bool:
+    """Whether a side of an equation is an expression in an unknown other than the unknown: `2x`, `\\log_2 x`, `|x|`."""
+    return bool(_UNKNOWN.fullmatch(side) and not _LABEL.fullmatch(side))
 
 
 def _has_letters(text: str) -> bool:
@@ -357,7 +375,11 @@ def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
         if degrees.unit == {"degree"} and other.unit <= {"rad"} and r"\pi" in other.value:
             radians = rf"({degrees.value})\cdot\frac{{\pi}}{{180}}"
             return _equal(other.value, radians, leaf) if flip else _equal(radians, other.value, leaf)
-    if not same_unit(qg.unit, qa.unit) or (qg.percent != qa.percent and (qg.unit or qa.unit)):
+    if qa.unit == {"A"} and not qg.unit:
+        return False  # a variable that the reference answer lacks
+    if modulus := next((int(unit[4:]) for unit in qg.unit & qa.unit if re.fullmatch("mod [0-9]+", unit)), 0):
+        return (int(qg.value) - int(qa.value)) % modulus == 0
+    if not same_unit(qg.unit, qa.unit) or (qg.percent != qa.percent and (qa if qg.percent else qg).unit):
         return False
     verdict = _equal(qg.value, qa.value, leaf)
     x, y = rational(qg.value), rational(qa.value)
@@ -388,12 +410,14 @@ def _scalar(decide: Callable[[str, str], bool | None]) -> Callable[[str, str, Le
 
 _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _scalar(scalars.choices),
+    _rewritten(lambda text: _ORDINAL.sub("", text)),
     _scalar(scalars.amounts),
     _scalar(scalars.thousands),
     _rewritten(without_spelling),
     _rewritten(parts.cases),
     _rule_additions,
     _rewritten(parts.with_holes),
+    _rewritten(parts.outside),
     _rule_approximation,
     _rule_membership,
     _rule_unions,
@@ -402,6 +426,7 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rewritten(parts.unwrapped),
     _scalar(scalars.times),
     _scalar(scalars.ratios),
+    _rule_components,
     _rule_brackets,
     _rule_matrices,
     _scalar(scalars.bases),

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from rewards.base import Row, Score
 from rewards.extract import Fallback, gold_text, has_box
 from rewards.math.answer import SHOWN, Answer, BoxedReward
-from rewards.math.equivalence import equal
+from rewards.math.equivalence import equal, of_unknown
 from rewards.math.latex import MAX_CHARS, clean, join_thousands, rational
 from rewards.math.quantity import quantity
 from rewards.math.scalars import fast, folded
@@ -127,18 +127,25 @@ _ANY_NUMBER = re.compile(
 _SUM = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?: ?[-+*×x] ?[0-9]+(?:\.[0-9]+)?)+")
 _ANOTHER_VALUE = re.compile(
     r"(?i)\b(?:not|never|neither|less|fewer|more|greater|smaller|larger|between|at (?:least|most))\b|n['’]t\b"
+    r"|\b(?:twice|double|triple|div\w+ by|(?:multiple|divisor|factor|half|third|quarter|square|cube|root) of) ?$"
 )
+_CHANGED = re.compile(r"\s*(?:(?:squared|cubed|factorial|halves|thirds|quarters)\b|[-+*×÷^] ?(?:[b-z]\b|[(\\]))")
 
 
 def _only_number(text: str) -> str:
     """The only number in the first clause: 18 in "18 dollars a day, since 9 x 2 = 18". "" if there are several numbers,
-    if the clause negates or bounds the number ("not 18", "less than 18"), or if a side before `=` has another value.
+    if the clause negates, bounds or changes the number ("not 18", "less than 18", "twice 18"), or if a side before `=`
+    has another value or an unknown ("2x = 18").
     """
     *sides, text = text[:MAX_CHARS].split("=")  # "10 + 5 = 15"
     text = re.sub(r"([0-9][^()]*)\([^()]*\)", r"\1", text).strip()  # "20 (14 yellow + 6 green)"
     clause = _FIRST_CLAUSE.match(text)
     numbers = list(_ANY_NUMBER.finditer(clause[0])) if clause else []
     if clause is None or len(numbers) != 1 or _ANOTHER_VALUE.search(clause[0], 0, numbers[0].start()):
+        return ""
+    if numbers[0].group().endswith(("st", "nd", "rd", "th")) or _CHANGED.match(text, numbers[0].end()):
+        return ""
+    if clause[0].count("(") > clause[0].count(")") or any(of_unknown(clean(_arithmetic(side))) for side in sides):
         return ""
     number = numbers[0].group().strip(" ,")
     exact = [value for value in map(_arithmetic, sides) if is_number(value) and "/" not in value]

@@ -17,13 +17,16 @@ _POINT = re.compile(r"^([A-Z]'?) ?(?=\([^()]*,[^()]*\)$)")  # A(1,2) is A = (1,2
 IN = re.compile(rf"^\s*(?P<name>{NAME.pattern})\s*\\in(?![a-zA-Z])\s*")
 EQUALS = re.compile(r"(?<![<>!=])=+")
 _SIZE = re.compile(r"\|[A-Za-z]\|")
+_OUTSIDE = re.compile(r"\|([A-Za-z])\| ?(>=?|\\ge) ?([^|<>=,;]+)")
 _UNEQUAL = re.compile(r"(\\?[A-Za-z]+) ?\\ne ?(.+)")
 _SET_BUILDER = re.compile(r"\\\{ *[A-Za-z] *(?:\\in *\\mathbb\{R\} *)?[|:](.+)\\\}")
+_MINUS_SET = re.compile(r"(?<=[R)\]}]) ?- ?\\\{")
 _CASES = re.compile(
     r"(?:\\begin\{cases\}|\\\{ ?\\begin\{array\}(?:\{[lcr ]*\})?)(.*)\\end\{(?:cases|array)\}", re.DOTALL
 )
 _CONDITION = re.compile(r"^(?:if|for|when|where) +")
 _MATRIX = re.compile(r"\\begin\{([pbB]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_COMPONENT = re.compile(r" ?([-+]?) ?([^-+ijk]*?) ?(?:\\cdot ?)?([ijk])(?![A-Za-z])")
 _LEADING_PLUS = re.compile(r"(^|[(,=] ?)\+ ?")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 
@@ -64,10 +67,11 @@ def span(text: str) -> Span | None:
 
 
 def variable(text: str) -> str:
-    """The variable of an inequality, empty for an interval."""
+    """The variable of an inequality, empty for an interval. In `a < b < c` it is b."""
     if unwrap(text):
         return ""
-    return next((side.strip() for side in COMPARE.split(text) if NAME.fullmatch(side.strip())), "")
+    sides = [side.strip() for side in COMPARE.split(text)]
+    return next((side for side in sides[len(sides) == 3 :] if NAME.fullmatch(side)), "")
 
 
 def ranges(text: str) -> list[str]:
@@ -75,6 +79,19 @@ def ranges(text: str) -> list[str]:
     parts = split_top(text, OR)
     names = {variable(part) for part in parts}
     return parts if len(parts) > 1 and len(names) == 1 and names != {""} else split_top(text, _CUP)
+
+
+def union(text: str, alternatives: list[str]) -> str:
+    r"""Rewrites `x < 1 or x > 2` as `(-\infty,1) \cup (2,\infty)`. Other texts are returned unchanged."""
+    spans = [span(part) for part in alternatives]
+    return r" \cup ".join(f"{s.opening}{s.low},{s.high}{s.closing}" for s in spans if s) if all(spans) else text
+
+
+def outside(text: str) -> str:
+    """Rewrites `|x| > 2` as `x < -(2) or x > 2`."""
+    m = _OUTSIDE.fullmatch(text)
+    below = r"\le" if m and m[2] != ">" else "<"
+    return f"{m[1]} {below} -({m[3]}) or {m[1]} {m[2]} {m[3]}" if m else text
 
 
 def unwrapped(text: str) -> str:
@@ -120,6 +137,7 @@ def by_name(items: list[str]) -> list[str] | None:
 
 def with_holes(text: str) -> str:
     r"""Rewrites `x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
+    text = _MINUS_SET.sub(r" \\setminus \\{", text)
     builder = _SET_BUILDER.fullmatch(text)
     if split_top(inside := builder[1].strip() if builder else text, OR) != [inside.strip()]:
         return inside
@@ -151,6 +169,15 @@ def matrix(text: str) -> list[list[str]] | None:
         return None
     rows = re.split(r"\\\\(?:\s*\[[^\]]*\])?", m[2].replace(r"\hline", ""))
     return [[cell.strip() for cell in row.split("&")] for row in rows if row.strip()]
+
+
+def components(text: str) -> str:
+    """Rewrites `i - 2j + 3k` as `(1,-2,3)`. Other texts are returned unchanged."""
+    terms = _COMPONENT.findall(text)
+    counts = {unit: f"{sign.strip('+')}{factor or 1}" for sign, factor, unit in terms}
+    if _COMPONENT.sub("", text) or not 1 < len(counts) == len(terms):
+        return text
+    return f"({','.join(counts.get(unit, '0') for unit in ('ijk' if 'k' in counts else 'ij'))})"
 
 
 def column(text: str) -> list[str] | None:

@@ -22,8 +22,9 @@ _RATE = re.compile(rf"(?:\bper|/)\s*(?:{'|'.join(_SCALES)})")  # `5 per thousand
 _FOREIGN = [name for name in (*_CANONICAL, *_SCALES) if name.isalpha() and not name.isascii()]
 _CHINESE = "|".join(sorted([*_FOREIGN, *NOTATION["measure_words"].split()], key=len, reverse=True))
 # Single letters that are units after a number; any other letter is a variable.
-_LETTERS = frozenset("mgsLlhVWJNKCFT")
+_LETTERS = frozenset("mgsLlhVWJNKCFTA")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
+_PER_BRACKETS = re.compile(r"(?<=[A-Za-z]) ?/ ?\(([A-Za-zµ·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)\)$")  # `J/(mol·K)`
 _RATES = {"km per h": ["kph"], "mi per h": ["mph"]}
 _FILLER = frozenset({"of", "the", "a", "an", "total", "in", "about", "approx", "exactly", "only", "altogether", "us"})
 
@@ -66,7 +67,7 @@ def _singular(word: str) -> str:
 
 
 def _unit_words(text: str) -> frozenset[str] | None:
-    """Canonical words of a unit, `square cm` as `cm^2`; None if a word is not one (a variable `x`, `less`)."""
+    """Canonical words of a unit: `cm^2` of `square cm`, `m` and `/s` of `m/s`; None if a word is not one (`x`)."""
     words: list[str] = []
     power, filled = "", False
     for word in _WORD.findall(text):
@@ -91,7 +92,14 @@ def _unit_words(text: str) -> frozenset[str] | None:
             power = ""
     if set(words) <= {"per"}:
         return None if words or not filled else frozenset()
-    return frozenset(_RATES.get(" ".join(words), words))
+    words = _RATES.get(" ".join(words), words)
+    divided = words.index("per") if "per" in words else len(words)
+    return frozenset(words[:divided] + [f"/{word}" for word in words[divided:] if word != "per"])
+
+
+def _stem(word: str) -> str:
+    """The name of a unit without its power and division: `s` for `/s^2`."""
+    return word.lstrip("/").partition("^")[0]
 
 
 def _is_unit(word: str, apart: bool, value: str, letters: str) -> bool:
@@ -100,7 +108,7 @@ def _is_unit(word: str, apart: bool, value: str, letters: str) -> bool:
     apart: whether a space separates them. `5 m`, `5cm`, `5g`, `9 men` are quantities, `(x+5) m`, `5xy`, `5 xy`
     products. letters: single letters that are units directly after a digit.
     """
-    name = word.partition("^")[0]
+    name = _stem(word)
     if name not in _MEASURES and name != "percent":
         return not name.isascii() or (apart and len(name) > 2 and bool(re.search(r"[aeiou]", name)))
     if len(name) > 1 or not name.isalpha():
@@ -129,19 +137,20 @@ def quantity(text: str, letters: str = "gmslvw") -> Quantity:
         return Quantity(text[:-1].rstrip(), unit, percent=True)
     if m := _IN_BRACKETS.fullmatch(text):  # `5 [m/s]`
         names = _unit_words(m[2])
-        if names and all(name.partition("^")[0] in (*_MEASURES, "per") for name in names):
+        if names and all(_stem(name) in _MEASURES for name in names):
             text = f"{m[1]} {m[2]}"
     marked = _POWER.sub(lambda m: (m[1] or m[2]).translate(_SUPERSCRIPT), text)
     marked = marked.replace(r"\cdot", "·").replace(r"\$", "$").replace(r"\mu ", "µ")
-    m = _TRAILING.fullmatch(marked.replace(r"\Omega", "ohm").replace("k ohm", "kohm"))
+    marked = _PER_BRACKETS.sub(r"/\1", marked.replace(r"\Omega", "ohm").replace("k ohm", "kohm"))
+    m = _TRAILING.fullmatch(marked)
     if not m or not _looks_like_value(m["value"]):
         return Quantity(text, unit)
     words, name, number = _unit_words(m["unit"]), m["unit"].strip(), m["value"].rstrip().replace("·", r"\cdot")
-    apart = bool(m["gap"]) or not name.isascii() or (len(name) > 1 and _canonical(name) in _MEASURES)
+    apart = bool(m["gap"]) or name[0] == "%" or not name.isascii() or (len(name) > 1 and _canonical(name) in _MEASURES)
     if words is None or not (apart or words) or not all(_is_unit(word, apart, m["value"], letters) for word in words):
         return Quantity(text, unit)
-    if words == {"percent"}:
-        return Quantity(number, unit, percent=True)
+    if "percent" in words:
+        return Quantity(number, unit | words - {"percent"}, percent=True)
     scales = [word for word in words if word in _SCALES]
     if not scales or _RATE.search(m["unit"]):
         return Quantity(number, unit | words)
@@ -186,7 +195,7 @@ def spelled(text: str) -> int | None:
     return sign * (value + part)
 
 
-_AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)\.?(?:,? and |, ?| |$)")
+_AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+|[\u4e00-\u9fff]+)\.?(?:,? and |, ?| ?(?=[0-9])|$)")
 
 
 def compound(text: str) -> dict[str, Fraction] | None:
@@ -207,7 +216,7 @@ def same_unit(a: frozenset[str], b: frozenset[str]) -> bool:
     a, b = a - _GENERIC, b - _GENERIC
     if not a or not b or a == b:
         return True
-    return (a <= b or b <= a) and not ((a ^ b) & _MEASURES)
+    return (a <= b or b <= a) and not (set(map(_stem, a ^ b)) & _MEASURES)
 
 
 def based(text: str) -> tuple[str, int] | None:

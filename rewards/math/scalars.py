@@ -51,17 +51,18 @@ def choices(g: str, a: str) -> bool | None:
 
 
 def times(g: str, a: str) -> bool | None:
-    """`5:00 PM` equals `5:00 p.m.`, and also `5:00`. Ratios such as `2:30` are compared here too."""
+    """`5:00 PM` equals `5:00 p.m.`, `17:00` and also `5:00`. Ratios such as `2:30` are compared here too."""
     gold, answer = _TIME.fullmatch(g), _TIME.fullmatch(a)
     if not gold or not answer:
         return None
-    halves = {m[3].lower() for m in (gold, answer) if m[3]}  # a.m. or p.m.
-    return (gold[1], gold[2] or "00") == (answer[1], answer[2] or "00") and len(halves) < 2
+    halves = {m[3].lower() if m[3] else "ap"[int(m[1]) > 12] for m in (gold, answer) if m[3] or not 0 < int(m[1]) < 13}
+    hours = [int(m[1]) % 12 if gold[3] or answer[3] else int(m[1]) for m in (gold, answer)]
+    return hours[0] == hours[1] and (gold[2] or "00") == (answer[2] or "00") and len(halves) < 2  # halves: a.m. or p.m.
 
 
 def ratios(g: str, a: str) -> bool | None:
-    """`2:3`, `2 to 3` and `2/3` are equal; a ratio of three terms does not equal a shorter one."""
-    parts = [[part.strip() for part in text.replace(" to ", ":").split(":")] for text in (g, a)]
+    """`2:3`, `2 to 3`, `2 out of 3` and `2/3` are equal; a ratio of three terms does not equal a shorter one."""
+    parts = [[part.strip() for part in re.split(":| (?:to|in|out of) ", text)] for text in (g, a)]
     xs, ys = ([x for part in terms if (x := rational(part)) is not None] for terms in parts)
     if [len(xs), len(ys)] != list(map(len, parts)) or len(xs + ys) < 3:
         return None
@@ -71,10 +72,11 @@ def ratios(g: str, a: str) -> bool | None:
 
 
 _PHRASES = {"dne": "does not exist"} | dict.fromkeys(
-    ("no solutions", "no real solution", "no real solutions", "no solution exists"), "no solution"
+    ("no solutions", "no real solution", "no real solutions", "no solution exists", "none"), "no solution"
 )
+_PHRASES |= dict.fromkeys(("infinitely many solutions", "infinite solutions"), "infinitely many") | {"充分必要": "充要"}
 
-_EXISTENCE = re.compile("^(?:there (?:is|are|exists?) (?=no )|(?:the )?limit (?=does not exist))")
+_EXISTENCE = re.compile("^(?:there (?:is|are|exists?) (?=no |infinite)|(?:the )?limit (?=does not exist))|条件$")
 
 # Punctuation that changes a value: -5, 5!, C#, 50%, 1/2, 3.14, 3-5, 10:30, x_1, 15'.
 _VALUE_SIGN = re.compile(

@@ -53,10 +53,15 @@ _FACTOR = re.compile(
     r"((?<![_^0-9.])[0-9.]+|\)|\\pi|Z_\{9[0-9]*\}) ?(?=\()|(?<=\)) ?(?=[0-9])"
     rf"|(/ ?[0-9.]+) ?(?=[A-Za-z]|\\(?:pi|sqrt|frac|sin|cos|tan|ln|log|{'|'.join(GREEK)})(?![A-Za-z]))"
 )
-# Functions with an argument that the grammar would extend: `\ln 2/\ln 3` as \ln(2/\ln 3), `\sin{x}/x` as \sin(x/x).
+# Functions with an argument that the grammar would extend: `\ln 2/\ln 3` as \ln(2/\ln 3), `\sin{x}/x` as \sin(x/x),
+# `\sin x \cdot \cos x` as \sin(x\cos x).
+_ATOM = (
+    r"(?:[0-9.A-Za-z ]|\\frac\{[^{}]*\}\{[^{}]*\}|[_^](?:\{[^{}]*\}|\w)" rf"|\\(?:pi|{'|'.join(GREEK)})(?![A-Za-z]))"
+)
 _ARGUMENT = re.compile(
     r"(\\(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|log(?:_(?:\{[^{}]*\}|\w))?)(?:\^(?:\{[^{}]*\}|\w))?) ?"
-    r"(?:\{((?:[^{}]|\{[^{}]*\})*)\}(?! ?\^)|([0-9.]+|[A-Za-z]|\\[a-z]+)(?= ?/ ?\(?[0-9.]*\\(?:ln|log|sin|cos|tan)))"
+    r"(?:\{((?:[^{}]|\{[^{}]*\})*)\}(?! ?\^)|([0-9.]+|[A-Za-z]|\\[a-z]+)(?= ?/ ?\(?[0-9.]*\\(?:ln|log|sin|cos|tan))"
+    rf"|({_ATOM}+)(?=\\(?:cdot|times|div)(?![A-Za-z])))"
 )
 _TWO_NUMBERS = re.compile("(?<![_^0-9.])[0-9.]+ [0-9]")  # the grammar would add them
 _CROSS = re.compile(r"([A-Za-z]) ?\\times ?([A-Za-z])")
@@ -104,7 +109,7 @@ def parsed(text: str) -> sympy.Basic | sympy.MatrixBase | None:
         text = pattern.sub(lambda m, build=build: hide(build(m)), text)  # type: ignore[misc]
     if too_large(text) or _TOWER.search(text):
         text = _HUGE.sub(lambda m: hide(value) if (value := _huge(m)) else m[0], text)
-    text = _ARGUMENT.sub(r"\1(\2\3)", _FACTORIAL_POWER.sub(r"(\1)^", text))
+    text = _ARGUMENT.sub(r"\1(\2\3\4)", _FACTORIAL_POWER.sub(r"(\1)^", text))
     if None in objects.values() or "'" in text or "!!" in text or _TWO_NUMBERS.search(text) or too_large(text):
         return None
     if not _COMMANDS.issuperset(COMMAND.findall(text)):
@@ -138,6 +143,8 @@ _NOTATION: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Any]], ...] = 
          lambda m: _applied(m[1], m[2] or m[3])),
         (r"\\(max|min|gcd) ?\\\{((?:[^{}\\]|\{[^{}]*\}|\\[a-z]+)*)\\\}", lambda m: parsed(rf"\{m[1]}({m[2]})")),
         (rf"\\binom{_GROUP}{_GROUP}", lambda m: _factorial_like(sympy.binomial, m[1], m[2])),
+        (r"\\cis(?:" + _INSIDE + r"| ?((?:\\frac\{[^{}]*\}\{[^{}]*\}|[0-9.]+)?(?:\\[a-z]+|[a-z])?))",
+         lambda m: _sympy.exp(sympy.I * (parsed(m[1] or m[2]) or sympy.nan))),
         (r"\\Gamma" + _INSIDE, lambda m: _factorial_like(sympy.gamma, m[1])),
         (rf"(?:{_FREE}C_{_SMALL}\^|(?:\{{\}} ?|(?<![\w)}}\]]))[_^]{_SMALL} ?C_){_SMALL}",
          lambda m: _sympy.binomial(*map(int, filter(None, m.groups())))),
@@ -308,21 +315,28 @@ def _same_unevaluated(a: Any, b: Any) -> bool | None:
 
 def same_values(a: Any, b: Any) -> bool | None:
     """Whether two expressions are equal: constants by many digits, others at sample points; None if undecided."""
+    by_name = {symbol.name: symbol for symbol in b.free_symbols}  # a symbol is real, or complex if i occurs
+    a = a.xreplace({symbol: by_name.get(symbol.name, symbol) for symbol in a.free_symbols})
     applied = sorted(a.atoms(AppliedUndef) | b.atoms(AppliedUndef), key=str)
     symbols = {application: _sympy.Symbol(f"applied {i}") for i, application in enumerate(applied)}
-    a, b = a.xreplace(symbols), b.xreplace(symbols)
+    a, b = (side.xreplace(symbols).replace(_is_log_of_abs, _log_of_square) for side in (a, b))
     names = sorted(a.free_symbols | b.free_symbols, key=str)
     if not names:
         same = _same_unevaluated(a, b) if a.has(*_UNEVALUATED) or b.has(*_UNEVALUATED) else None
         return _same_value(_odd_roots(a), _odd_roots(b), real=False, digits=1000) if same is None else same
     agreed, integral = 0, a.has(*_OF_INTEGERS) or b.has(*_OF_INTEGERS)
-    for k, start in enumerate(_POINTS):
+    domains = _domains(a, b) if len(names) > 1 else []
+    for k, start in enumerate(_POINTS * (2 if domains else 1)):
         # Values without simple relations: with equally spaced values, a - b would equal b - c.
         wholes = random.Random(k).sample(range(2, 13 + len(names)), len(names))  # noqa: S311 - no secret
         point = {
             name: sympy.Integer(whole) if integral else sympy.Rational(int(start * 1000) + 149 * whole * bool(i), 991)
             for i, (name, whole) in enumerate(zip(names, wholes, strict=True))
         }
+        if k >= len(_POINTS):
+            point |= {name: -point[name] for name in names[1::2]}
+        if any(part.xreplace(point).is_negative for part in domains):
+            continue
         try:
             left, right = (
                 _odd_roots(_without_infinite_products(side).doit() if integral else side)
@@ -335,6 +349,22 @@ def same_values(a: Any, b: Any) -> bool | None:
             return False
         agreed += bool(same)
     return True if agreed > 1 and not _has_steps(a) and not _has_steps(b) else None
+
+
+def _domains(*sides: Any) -> list[Any]:
+    """Arguments of logs and even roots: \\ln a + \\ln b equals \\ln(ab) at points where none of them is negative."""
+    parts = [part for side in sides if not side.has(sympy.I) for part in side.atoms(sympy.log, sympy.Pow)]
+    return [part.args[0] for part in parts if part.func == sympy.log or (part.exp.is_Rational and part.exp.q % 2 == 0)]
+
+
+def _is_log_of_abs(part: Any) -> bool:
+    absolute = part.args[0].atoms(sympy.Abs) if part.func == sympy.log else None
+    return bool(absolute and part.args[0].xreplace(dict.fromkeys(absolute, sympy.S.One)).is_positive)
+
+
+def _log_of_square(part: Any) -> Any:
+    """Rewrites \\ln|u| as \\ln(u^2)/2, which has no steps."""
+    return sympy.log(part.args[0].replace(sympy.Abs, lambda inside: inside) ** 2) / 2
 
 
 def _has_steps(value: Any) -> bool:

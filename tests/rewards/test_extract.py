@@ -19,7 +19,8 @@ def test_a_box_with_balanced_content_is_found_whole(before: str, content: str, a
 
 @given(nested, nested)
 def test_the_last_box_counts(first: str, last: str) -> None:
-    assert last_box(rf"\boxed{{{first}}} then \fbox{{{last}}}") == last
+    expected = last if last.strip() or not first.strip() else first  # "the answer is given in \boxed{}"
+    assert last_box(rf"\boxed{{{first}}} then \fbox{{{last}}}") == expected
 
 
 soup = st.lists(st.sampled_from([r"\boxed{", r"\fbox{", "{", "}", r"\{", r"\}", "1", " "]), max_size=60).map("".join)
