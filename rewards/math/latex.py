@@ -226,7 +226,7 @@ _UNIT_FRACTION = re.compile(
 )
 _LAYOUT = re.compile(
     r"\\(?:begin|end)\{(?:aligned|align\*?|gather(?:ed)?\*?|equation\*?|split|center)\}|\\!\s*"
-    r"|(?<!\\)\\[()\[\]](?!\s*[0-9.]+\s*(?:pt|em|ex|mm)\])|\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?"
+    r"|(?<!\\)\\[()\[\]](?!\s*[0-9.]+\s*(?:pt|em|ex|mm)\])|\\(?:left|right|middle|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?"
 )
 # Open intervals in French notation (`]0,1[`), and unit vectors.
 _REVERSED = re.compile(r"(^|\\cup|\\in) ?([\[\]])([^\[\](),;]+[,;][^\[\](),;]+)([\[\]])")
