@@ -46,7 +46,9 @@ _LETTERS = re.compile(r"[(\[]?([A-Z]{2,5})[)\]]?(?!\w)")
 _LABEL = re.compile(r"(?:^|[\s;,])\(?([A-Za-z])[).:]{1,2}\s(?!(?:is|are|was|means|does|can)\b)")
 _OPTION_LINE = re.compile(r"[\s*_>-]{0,9}(?:[Oo]ption |[Cc]hoice )?\(?(?P<letter>[A-Za-z])(?:[).:]| [-–—] )")
 _LABELLED = re.compile(
-    r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:。]+| [-–—] )\s*(?P<rest>[^\s.)].*)", re.DOTALL
+    r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?(?P<letter>[A-Za-z])(?:[).:。]+| [-–—] |,(?= (?:because|since)\b))"
+    r"\s*(?P<rest>[^\s.)].*)",
+    re.DOTALL,
 )
 _BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter |letra |alternativa )?[(\[<{]?([A-Z])[)\]>}]?[.!。]?")
 _SEVERAL = re.compile("[A-Z](?:[,、 ]*[A-Z]){1,4}[.。]?")

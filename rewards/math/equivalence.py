@@ -44,6 +44,7 @@ _UNKNOWN = re.compile(rf"{_OTHER}*(\\(?:{'|'.join(GREEK)})(?![A-Za-z])|[A-EH-Za-
 _SHIFTED = re.compile(
     r"[A-Za-z] ?(?:_\{([0-9]*[a-z][-+0-9]+|[0-9]+[a-z])\}|\(([0-9]*[a-z] ?[-+][ 0-9]+|[0-9]+ ?[a-z])\))"
 )
+_NAMES = re.compile(r"(?:[A-Za-z, ]|\\(?:land|wedge))+")
 _CLOSED_INFINITY = re.compile(r"\[ ?-\\infty|\\infty ?\]")
 _INDEX = re.compile(r"_\{?[0-9]\}?$")  # x_1 and x_2 are values of x
 _FUNCTION = re.compile(r"[A-Za-z](?:\^\{-1\})?\([a-z]\)")  # f(x), which an answer may name y or f
@@ -235,7 +236,7 @@ def _rule_unions(g: str, a: str, leaf: Leaf) -> Ruling:
     """Unions of intervals, in any order."""
     gs, as_ = parts.ranges(g), parts.ranges(a)
     joined = {(len(split_top(text, parts.OR)) > 1, len(split_top(text, parts.AND)) > 1) for text in (g, a)}
-    if parts.COMPARE.search(g) and joined == {(True, False), (False, True)}:
+    if (parts.COMPARE.search(g) or _NAMES.fullmatch(g)) and joined == {(True, False), (False, True)}:
         return False  # "or" is not "and"
     if bool(_CLOSED_INFINITY.search(g)) != bool(_CLOSED_INFINITY.search(a)):
         return False
@@ -269,11 +270,10 @@ def _rule_brackets(g: str, a: str, leaf: Leaf) -> Ruling:
 
 
 def _rule_components(g: str, a: str, leaf: Leaf) -> Ruling:
-    """`2i - 3j` equals the vector `(2,-3)`."""
-    sides = [
-        parts.components(text) if unwrap(other) or parts.matrix(other) else text for text, other in ((g, a), (a, g))
-    ]
-    return _equal(sides[0], sides[1], leaf) if sides != [g, a] else NEXT
+    """`2i - 3j` equals the vector `(2,-3)`. A reference answer in round brackets may be a point."""
+    gold = parts.components(g) if unwrap(a) or parts.matrix(a) else g
+    answer = parts.components(a) if parts.matrix(g) else a
+    return _equal(gold, answer, leaf) if (gold, answer) != (g, a) else NEXT
 
 
 def _rule_matrices(g: str, a: str, leaf: Leaf) -> Ruling:
@@ -383,8 +383,10 @@ def _rule_units(g: str, a: str, leaf: Leaf) -> Ruling:
         return False
     verdict = _equal(qg.value, qa.value, leaf)
     x, y = rational(qg.value), rational(qa.value)
-    if qg.percent == qa.percent or x is None or y is None:
+    if qg.percent == qa.percent:
         return verdict
+    if x is None or y is None:
+        return verdict if qg.percent else _equal(qg.value, rf"\frac{{{qa.value}}}{{100}}", leaf)
     if qg.percent:
         return y in (x, x / 100)
     # The gold has no percent sign. Up to 1 it is a share, above 1 a percentage; a fraction between 1 and 10 such as
@@ -416,6 +418,7 @@ _RULES: tuple[Callable[[str, str, Leaf], Ruling], ...] = (
     _rewritten(without_spelling),
     _rewritten(parts.cases),
     _rule_additions,
+    _rewritten(parts.solutions),
     _rewritten(parts.with_holes),
     _rewritten(parts.outside),
     _rule_approximation,

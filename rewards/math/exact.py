@@ -127,9 +127,14 @@ _ANY_NUMBER = re.compile(
 _SUM = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?: ?[-+*×x] ?[0-9]+(?:\.[0-9]+)?)+")
 _ANOTHER_VALUE = re.compile(
     r"(?i)\b(?:not|never|neither|less|fewer|more|greater|smaller|larger|between|at (?:least|most))\b|n['’]t\b"
-    r"|\b(?:twice|double|triple|div\w+ by|(?:multiple|divisor|factor|half|third|quarter|square|cube|root) of) ?$"
+    r"|(?:√|\b(?:twice|double|triple|over|under|above|below|div\w+ by"
+    r"|(?:multiple|divisor|factor|half|third|quarter|square|cube|root) of)) ?$"
 )
-_CHANGED = re.compile(r"\s*(?:(?:squared|cubed|factorial|halves|thirds|quarters)\b|[-+*×÷^] ?(?:[b-z]\b|[(\\]))")
+_CHANGED = re.compile(  # after a number: "7 or more", "12 squared", "12 + x", "3, 4 and 5"
+    r"\s*(?:or (?:more|less|fewer)\b|(?:squared|cubed|factorial|halves|thirds|quarters)\b|[-+*×÷^] ?(?:[b-z]\b|[(\\])"
+    r"|, ?[0-9][0-9.]*(?:, |$| (?:and|or)\b))"
+)
+_NEXT_NAME = re.compile(r"(?:[,;]|\band)\s+[A-Za-z]\w*\s*$")  # x = 3 and y = 2
 
 
 def _only_number(text: str) -> str:
@@ -146,6 +151,8 @@ def _only_number(text: str) -> str:
     if numbers[0].group().endswith(("st", "nd", "rd", "th")) or _CHANGED.match(text, numbers[0].end()):
         return ""
     if clause[0].count("(") > clause[0].count(")") or any(of_unknown(clean(_arithmetic(side))) for side in sides):
+        return ""
+    if any(map(_NEXT_NAME.search, sides[1:])):
         return ""
     number = numbers[0].group().strip(" ,")
     exact = [value for value in map(_arithmetic, sides) if is_number(value) and "/" not in value]

@@ -26,7 +26,7 @@ _CASES = re.compile(
 )
 _CONDITION = re.compile(r"^(?:if|for|when|where) +")
 _MATRIX = re.compile(r"\\begin\{([pbB]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
-_COMPONENT = re.compile(r" ?([-+]?) ?([^-+ijk]*?) ?(?:\\cdot ?)?([ijk])(?![A-Za-z])")
+_COMPONENT = re.compile(r"([-+]?)([^-+ijk]{0,40})([ijk])(?![A-Za-z])")
 _LEADING_PLUS = re.compile(r"(^|[(,=] ?)\+ ?")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 
@@ -135,6 +135,13 @@ def by_name(items: list[str]) -> list[str] | None:
     return [values[name] for name in sorted(values)] if len(values) == len(items) else None
 
 
+def solutions(text: str) -> str:
+    """Rewrites `x = 1, y = 2 or x = 2, y = 1` as `(1,2), (2,1)`. Other texts are returned unchanged."""
+    named = [by_name(top_items(part)) or [] for part in split_top(text, OR)]
+    pairs = len(named) > 1 and all(len(values) > 1 for values in named)
+    return ", ".join(f"({','.join(values)})" for values in named) if pairs else text
+
+
 def with_holes(text: str) -> str:
     r"""Rewrites `x > 0, x \ne 1` as `(0, \infty) \setminus \{1\}`."""
     text = _MINUS_SET.sub(r" \\setminus \\{", text)
@@ -174,8 +181,9 @@ def matrix(text: str) -> list[list[str]] | None:
 def components(text: str) -> str:
     """Rewrites `i - 2j + 3k` as `(1,-2,3)`. Other texts are returned unchanged."""
     terms = _COMPONENT.findall(text)
-    counts = {unit: f"{sign.strip('+')}{factor or 1}" for sign, factor, unit in terms}
-    if _COMPONENT.sub("", text) or not 1 < len(counts) == len(terms):
+    factors = [factor.strip().removesuffix("\\cdot") or "1" for _, factor, _ in terms]
+    counts = {unit: sign.strip("+") + factor for (sign, _, unit), factor in zip(terms, factors, strict=True)}
+    if _COMPONENT.sub("", text).strip() or not 1 < len(counts) == len(terms):
         return text
     return f"({','.join(counts.get(unit, '0') for unit in ('ijk' if 'k' in counts else 'ij'))})"
 

@@ -25,7 +25,7 @@ _CHINESE = "|".join(sorted([*_FOREIGN, *NOTATION["measure_words"].split()], key=
 _LETTERS = frozenset("mgsLlhVWJNKCFTA")
 _GENERIC = frozenset({"unit", "unit^2", "unit^3"})
 _PER_BRACKETS = re.compile(r"(?<=[A-Za-z]) ?/ ?\(([A-Za-zµ·\s⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)\)$")  # `J/(mol·K)`
-_RATES = {"km per h": ["kph"], "mi per h": ["mph"]}
+_RATES = {"km per h": ["kph"], "mi per h": ["mph"], "Nm": ["n", "m"]}
 _FILLER = frozenset({"of", "the", "a", "an", "total", "in", "about", "approx", "exactly", "only", "altogether", "us"})
 
 _CURRENCY = re.compile(r"(-?)\s*(\\\$|[€£¥₹]|(?:USD|EUR|Rs\.?)(?=[\s\d])|US\\\$)\s*(?=[-\d.\\])")
@@ -113,7 +113,7 @@ def _is_unit(word: str, apart: bool, value: str, letters: str) -> bool:
         return not name.isascii() or (apart and len(name) > 2 and bool(re.search(r"[aeiou]", name)))
     if len(name) > 1 or not name.isalpha():
         return True
-    variables = re.search(r"[a-zA-Z]", COMMAND.sub("", value))
+    variables = re.search(r"(?!(?<=[0-9])[eE][-+]?[0-9])[a-zA-Z]", COMMAND.sub("", value))
     return not variables and (apart or (name in letters and value[-1].isdecimal()))
 
 

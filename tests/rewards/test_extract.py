@@ -23,6 +23,12 @@ def test_the_last_box_counts(first: str, last: str) -> None:
     assert last_box(rf"\boxed{{{first}}} then \fbox{{{last}}}") == expected
 
 
+def test_rejected_and_empty_boxes_are_no_answer() -> None:
+    assert last_box(r"It is \boxed{6}, not \boxed{5}, nor \boxed{}.") == "6"
+    assert last_box("not \\boxed{5} " * 3000) is None
+    assert find_answer("\\boxed{} " * 3000) == (None, "")
+
+
 soup = st.lists(st.sampled_from([r"\boxed{", r"\fbox{", "{", "}", r"\{", r"\}", "1", " "]), max_size=60).map("".join)
 
 
