@@ -75,13 +75,14 @@ def test_a_server_that_dies_ends_the_command_with_one_line(repo: Repo, mini_rm: 
     words = [repo.python, "-m", "launchers.run.service", file, vllm_python, "eval", "--", "sleep", "600"]
     with subprocess.Popen(words, cwd=repo.path, env=repo.environ(), stdout=subprocess.PIPE, text=True) as beside:
         _wait(lambda: (repo.path / "run/events.jsonl").exists(), 120)
-        for pid in descendants(beside.pid):
-            if b"served-model-name" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
+        family = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(beside.pid)}
+        (server,) = [pid for pid, words in family.items() if b"served-model-name" in words and b"guard.py" not in words]
+        os.kill(server, signal.SIGKILL)
         try:
             assert beside.wait(120) == 1
         finally:
             beside.kill()
+        _wait(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()], 15)  # the engine's, too
         assert beside.stdout is not None
         assert f"error: reward model: vLLM serving {mini_rm} died" in beside.stdout.read()
 
