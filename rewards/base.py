@@ -28,8 +28,8 @@ DATA_FILES = (".cpp", ".h", ".j2", ".toml")  # data files next to modules that c
 
 @dataclass(frozen=True)
 class Score:
-    """One graded completion. value: 0 unless outcome is "scored" or the reward defines otherwise. details: JSON values
-    for logs, e.g. the extracted answer and the deciding stage.
+    """One graded completion. value: 0 unless outcome is "scored" or the reward defines another value. details: JSON
+    values for logs, e.g. the extracted answer and the deciding stage.
     """
 
     value: float
@@ -63,7 +63,7 @@ class FailureLimit:
 
 
 class FailureMonitor:
-    """A failure limit on the last `window` outcomes, so that many early successes do not hide a late failure."""
+    """A failure limit on the last `window` outcomes, so that many early successes do not hide later failures."""
 
     def __init__(self, limit: FailureLimit, window: int = 1000) -> None:
         self._limit, self._last = limit, deque[str](maxlen=window)
@@ -75,7 +75,7 @@ class FailureMonitor:
 
 
 def finite(score: Score) -> Score:
-    """`score`, or an error if its value or a part's value is NaN or infinite."""
+    """`score`, or an error score if its value or the value of a part is NaN or infinite."""
     parts = {name: part["value"] for name, part in score.details.get("parts", {}).items()}
     values = {"the reward": score.value, **parts}.items()
     return next((error(f"the value of {name} is {value}") for name, value in values if not math.isfinite(value)), score)
@@ -114,9 +114,9 @@ class Reward(RewardParams):
     @classmethod
     def create(cls, name: str, params: Mapping[str, Any]) -> Self:
         """Build from untyped parameters. Raises RewardError."""
-        made = checked(cls, params, f"reward {name!r}")
-        made._name = name
-        return made
+        reward = checked(cls, params, f"reward {name!r}")
+        reward._name = name
+        return reward
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).create, (self.name, self.model_dump())
@@ -140,8 +140,8 @@ class Reward(RewardParams):
         are_texts = [isinstance(text, str) for text in completions]
         graded = iter(self.grade_many([*compress(rows, are_texts)], [*compress(completions, are_texts)], workers))
         scores = [
-            next(graded) if is_text else error(f"the completion must be a text, got {type(given).__name__}")
-            for given, is_text in zip(completions, are_texts, strict=True)
+            next(graded) if is_text else error(f"the completion must be a text, got {type(completion).__name__}")
+            for completion, is_text in zip(completions, are_texts, strict=True)
         ]
         with _lock:
             self.counts.update(score.outcome for score in scores)
@@ -153,7 +153,7 @@ class Reward(RewardParams):
         return False
 
     def batches_at_once(self, workers: int | None) -> int:
-        """How many batches of a file are scored at once, each in its own thread."""
+        """How many batches of a file are scored concurrently, each in its own thread."""
         return 1
 
     def check_ready(self) -> None:

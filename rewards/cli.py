@@ -29,7 +29,7 @@ from rewards.scorer import check_columns, read_lines, score_file
 from rewards.serving.app import ServerSettings
 
 _CALL: dict[str, Any] = {"kind": "call", "function": "f", "cases": [{"args": [1], "expected": 2}]}
-# Per kind: the reward, a row, and a completion with a placeholder for the program or answer.
+# Kinds of attacks: the reward, a row, and a completion with a placeholder for the program or answer.
 _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "python": ("code", {"tests": _CALL}, "```python\n%s\n```"),
     "cpp": ("code", {"tests": {**_CALL, "language": "cpp", "declaration": "int f(int x);"}}, "```cpp\n%s\n```"),
@@ -63,13 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True)
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=text)
-        added.set_defaults(run=run)
+        command = verbs.add_parser(name, help=text)
+        command.set_defaults(run=run)
         if run is not _list:
-            added.add_argument("--reward", **({"default": "math"} if run is _selfcheck else {"required": True}))
-            added.add_argument("--param", action="append", default=[], metavar="K=V", help="V is JSON or a string")
-            added.add_argument("--input", type=Path, required=run is _score, metavar="JSONL")
-        return added
+            command.add_argument("--reward", **({"default": "math"} if run is _selfcheck else {"required": True}))
+            command.add_argument("--param", action="append", default=[], metavar="K=V", help="V is JSON or a string")
+            command.add_argument("--input", type=Path, required=run is _score, metavar="JSONL")
+        return command
 
     verb("list", _list, "rewards, their row columns and their parameters")
     verb("selfcheck", _selfcheck, "attack this machine's sandbox; with --input: check reference answers")
@@ -80,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, default in (("errors", limit.error), ("timeouts", limit.timeout)):
         score.add_argument(f"--max-{name}", type=share, default=default, metavar="SHARE", help=f"default {default}")
     serve = verb("serve", _serve, "score over HTTP: POST /score, and /get_reward for rows of --input by their prompt")
-    more = "value that /get_reward returns for an outcome, e.g. truncated=-1"
-    serve.add_argument("--value", action="append", default=[], metavar="OUTCOME=NUMBER", help=more)
+    text = "value that /get_reward returns for an outcome, e.g. truncated=-1"
+    serve.add_argument("--value", action="append", default=[], metavar="OUTCOME=NUMBER", help=text)
     for name, field in ServerSettings.model_fields.items():
         if name != "values":
             text = f"{field.description or ''} (default {field.default})".strip()
@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _between(kind: Callable[[str], float], low: int, high: int) -> Callable[[str], float]:
+    """An argparse type: a number of type `kind` from low to high."""
+
     def number(text: str) -> float:
         if not low <= kind(text) <= high:
             raise argparse.ArgumentTypeError(f"{text!r} is not between {low} and {high}")
@@ -99,6 +101,7 @@ def _between(kind: Callable[[str], float], low: int, high: int) -> Callable[[str
 
 
 def _json(text: str) -> Any:
+    """The value of a JSON text; other texts unchanged."""
     try:
         return json.loads(text)
     except ValueError:
@@ -106,6 +109,7 @@ def _json(text: str) -> Any:
 
 
 def _pairs(option: str, texts: Sequence[str]) -> dict[str, Any]:
+    """{name: value} of the `name=value` texts of an option. Raises RewardError."""
     for text in texts:
         if not text.partition("=")[1] or text.startswith("="):
             raise RewardError(f"{option} {text!r}: write it as name=value")
@@ -141,27 +145,28 @@ def _selfcheck(args: argparse.Namespace) -> int:
 
 def _machine() -> tuple[list[str], bool]:
     """(report, passed) for the sandbox, the code reward and the math workers."""
-    level, tried = sandbox.selfcheck()
+    level, sandbox_attacks = sandbox.selfcheck()
     kinds = [kind for kind in _KINDS if kind != "cpp" or shutil.which("g++")]
     programs = tomllib.loads(Path(__file__).with_name("attacks.toml").read_text("utf-8"))
-    attacks = list(tried)
+    attacks = list(sandbox_attacks)
     with tempfile.TemporaryDirectory() as folder:
         canary = Path(folder) / "canary"
-        for attacked in kinds:
-            for name, text in programs[attacked].items():
-                stopped = _value(attacked, text.replace("CANARY", str(canary))) <= 0 and not canary.exists()
-                attacks.append((f"{attacked}: {name}", stopped))
+        for kind in kinds:
+            for name, text in programs[kind].items():
+                stopped = _value(kind, text.replace("CANARY", str(canary))) <= 0 and not canary.exists()
+                attacks.append((f"{kind}: {name}", stopped))
     lines = [f"isolation level: {level}"]
-    if not tried:
+    if not sandbox_attacks:
         lines.append("SUCCEEDED: the attacks ended the process that runs them")
     lines += [f"SUCCEEDED: {name}" for name, stopped in attacks if not stopped]
     failed = [f"FAILED: a correct completion ({kind})" for kind in kinds if _value(kind, programs["honest"][kind]) != 1]
-    held = sum(stopped for _, stopped in attacks)
-    lines += [*failed, f"{held} of {len(attacks)} attacks stopped"]
-    return lines, bool(tried) and held == len(attacks) and not failed
+    count = sum(stopped for _, stopped in attacks)
+    lines += [*failed, f"{count} of {len(attacks)} attacks stopped"]
+    return lines, bool(sandbox_attacks) and count == len(attacks) and not failed
 
 
 def _value(kind: str, text: str) -> float:
+    """The value of a program or boxed answer, graded by the reward of its kind."""
     reward, row, completion = _KINDS[kind]
     return load(reward).score(row, completion % text).value
 
@@ -178,11 +183,11 @@ def _references(reward: Reward, path: Path) -> tuple[list[str], bool]:
 
 def _serve(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C. Returns 1 if requests were still running after `grace` seconds."""
-    from rewards.serving.app import App  # only this verb needs uvicorn
-    from rewards.serving.server import listen, run
+    from rewards.serving.app import App
+    from rewards.serving.server import listen, run  # only this command needs uvicorn
 
-    given = {name: vars(args)[name] for name in ServerSettings.model_fields if name != "values"}
-    settings = checked(ServerSettings, {**given, "values": _pairs("--value", args.value)}, "serve")
+    options = {name: vars(args)[name] for name in ServerSettings.model_fields if name != "values"}
+    settings = checked(ServerSettings, {**options, "values": _pairs("--value", args.value)}, "serve")
     lines = list(read_lines(args.input)) if args.input else []
     for line in lines:
         if line.problem:

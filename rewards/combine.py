@@ -10,7 +10,7 @@
         - {reward: model, params: {url: "http://…"}, weight: 0.1, scale: zscore, clip: [-2, 2]}
 
 `scale` is computed within a group, the completions of one prompt: rows with the same `group`, or else meta.prompt_id,
-`id` or prompt. A row without any of these has no group, and scaling it is an error. `bleu_rm` is BLEUBERI's mean of
+`id` or `prompt`. A row without any of these has no group, and scaling it is an error. `bleu_rm` is BLEUBERI's mean of
 z(BLEU) and z(reward model).
 """
 
@@ -65,7 +65,7 @@ class Part(RewardParams):
         return reward_class(self.reward).create(self.reward, self.params)
 
     def graded(self, rows: Sequence[Row], completions: Sequence[str], workers: int | None) -> list[dict[str, Any]]:
-        """The value, outcome and details of each completion, and its scaled value if there is one."""
+        """The value, outcome and details of each completion, and the scaled value if the part did not fail."""
         groups = ["" if self.scale == "none" else group_of(row) for row in rows]
         with_group = [i for i, group in enumerate(groups) if group is not None]
         results = [error(NO_GROUP).as_json() for _ in rows]
@@ -85,8 +85,8 @@ class CombineReward(Reward):
     details: parts, by name: value, scaled, outcome, details; without parts skipped by a gate.
 
     mode: `sum` of weight × value, `product` of the values, or `gate`: the sum of all parts but the first if the
-    first reaches `threshold`, else `floor`. clip: range of the result. failed: a part with outcome error or
-    timeout gives the result that outcome ("error") or is skipped ("skip").
+    first reaches `threshold`, else `floor`. clip: range of the result. failed: if a part has outcome error or
+    timeout, the result has that outcome ("error"), or the part is skipped ("skip").
     """
 
     parts: tuple[Part, ...] = ()
@@ -123,24 +123,25 @@ class CombineReward(Reward):
         results: list[Results] = [{} for _ in rows]
         stopped: dict[int, Score] = {}  # completions that fail the gate
         for number, part in enumerate(self.parts):
-            places = [i for i in range(len(rows)) if i not in stopped]
-            graded = part.graded([rows[i] for i in places], [completions[i] for i in places], workers)
-            for i, result in zip(places, graded, strict=True):
+            indices = [i for i in range(len(rows)) if i not in stopped]
+            graded = part.graded([rows[i] for i in indices], [completions[i] for i in indices], workers)
+            for i, result in zip(indices, graded, strict=True):
                 results[i][part.key] = result
                 if number == 0 and self.mode == "gate":
                     if _failed(result["outcome"]):
                         stopped[i] = Score(0.0, result["outcome"])
                     elif result["scaled"] < self.threshold:
                         stopped[i] = Score(self.floor, result["outcome"])
-        return [replace(stopped.get(i) or self._whole(own), details={"parts": own}) for i, own in enumerate(results)]
+        return [replace(stopped.get(i) or self._total(r), details={"parts": r}) for i, r in enumerate(results)]
 
-    def _whole(self, results: Results) -> Score:
-        summed = self.parts[1 if self.mode == "gate" else 0 :]
-        outcomes: list[Outcome] = [results[spec.key]["outcome"] for spec in summed]
+    def _total(self, results: Results) -> Score:
+        """The score of one completion from the results of its parts, without the gate."""
+        combined = self.parts[1 if self.mode == "gate" else 0 :]
+        outcomes: list[Outcome] = [results[part.key]["outcome"] for part in combined]
         decided = [outcome for outcome in outcomes if not _failed(outcome)]
         if len(decided) < len(outcomes) and (self.failed == "error" or not decided):
             return Score(0.0, "error" if "error" in outcomes else "timeout")
-        terms = [spec.weight * results[spec.key]["scaled"] for spec in summed if "scaled" in results[spec.key]]
+        terms = [part.weight * results[part.key]["scaled"] for part in combined if "scaled" in results[part.key]]
         value = math.prod(terms) if self.mode == "product" else math.fsum(terms)
         return Score(_clipped(value, self.clip), "scored" if "scored" in decided else decided[0])
 
@@ -153,7 +154,7 @@ class BleuRmParams(RewardParams):
 class BleuRm(CombineReward):
     """The mean of z(BLEU) and z(reward model) within each group. bleu, model: parameters of the two rewards.
 
-    BLEUBERI (arXiv 2505.11080) computed z over all completions scored in one call; here over one prompt's group.
+    BLEUBERI (arXiv 2505.11080) computes z over all completions scored in one call; here z is over one prompt's group.
     """
 
     @classmethod
@@ -177,7 +178,7 @@ def _zscores(values: Sequence[float]) -> list[float]:
     """(value - mean) / population standard deviation; 0 if all are equal or there is only one."""
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-    # a deviation below this share of the mean is rounding error
+    # smaller deviations relative to the mean are rounding errors
     return [(value - mean) / deviation if deviation > 1e-9 * abs(mean) else 0.0 for value in values]
 
 
@@ -195,5 +196,5 @@ def scale(name: str, values: Sequence[float], groups: Sequence[Any]) -> list[flo
     members: defaultdict[Any, list[float]] = defaultdict(list)
     for value, group in zip(values, groups, strict=True):
         members[group].append(value)
-    scaled = {group: iter(_SCALES[name](own)) for group, own in members.items()}
+    scaled = {group: iter(_SCALES[name](group_values)) for group, group_values in members.items()}
     return [next(scaled[group]) for group in groups]

@@ -11,20 +11,20 @@ T = TypeVar("T")
 
 def lock() -> threading.Lock:
     """A lock that is free in a forked child. For module level only: it is never garbage-collected."""
-    made = threading.Lock()
-    os.register_at_fork(after_in_child=made._at_fork_reinit)  # type: ignore[attr-defined]  # as in the standard library
-    return made
+    new = threading.Lock()
+    os.register_at_fork(after_in_child=new._at_fork_reinit)  # type: ignore[attr-defined]  # as in the standard library
+    return new
 
 
 def once_per_process(make: Callable[..., T]) -> Callable[..., T]:
-    """Caches `make` per hashable arguments; one thread at a time calls it, and a forked child calls it again."""
-    guard, made = lock(), functools.lru_cache(maxsize=64)(make)
-    os.register_at_fork(after_in_child=made.cache_clear)
+    """Caches `make` by its hashable arguments. One thread at a time calls it; the cache of a forked child is empty."""
+    guard, cached = lock(), functools.lru_cache(maxsize=64)(make)
+    os.register_at_fork(after_in_child=cached.cache_clear)
 
     @functools.wraps(make)
     def get(*args: Any) -> T:
         with guard:
-            return made(*args)
+            return cached(*args)
 
-    get.cache_clear = made.cache_clear  # type: ignore[attr-defined]
+    get.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
     return get

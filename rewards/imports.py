@@ -1,4 +1,4 @@
-"""Imports user code given as `package.module:name`, which may fail in any way."""
+"""Imports user code named as `package.module:name`, which may raise any exception."""
 
 import importlib
 from pathlib import Path

@@ -23,14 +23,14 @@ class RewardParams(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _names_are_known(cls, given: Any) -> Any:
-        for name in given if isinstance(given, Mapping) else ():
+    def _names_are_known(cls, params: Any) -> Any:
+        for name in params if isinstance(params, Mapping) else ():
             if name in cls.removed:
                 raise ValueError(f"parameter {name!r} was removed: {cls.removed[name]}")
             if name not in cls.model_fields:
                 near, known = nearest(str(name), cls.model_fields), ", ".join(cls.model_fields)
                 raise ValueError(f"unknown parameter {name!r}{near}; parameters: {known}")
-        return given
+        return params
 
     @field_validator("*", mode="before")
     @classmethod
@@ -42,7 +42,7 @@ P = TypeVar("P", bound=RewardParams)
 
 
 def checked(cls: type[P], given: Mapping[str, Any], where: str) -> P:
-    """Build `cls` from untyped parameters. Raises RewardError with `where`, the parameter and the nearest known one."""
+    """Build `cls` from untyped parameters. Raises RewardError with `where`, the parameter and a hint at valid names."""
     try:
         return cls.model_validate(given)
     except TypeError as problem:  # raised by a user-defined `__init__`

@@ -29,7 +29,7 @@ REGISTRY = {
     "rouge_l": "rewards.text.rouge:RougeL",
 }
 
-# Rewards whose mean is an accuracy; other rewards are reported by name.
+# Rewards whose mean is an accuracy; reports name the mean of other rewards after the reward.
 ACCURACIES = frozenset({"choice", "code", "exact", "math", "numeric"})
 
 

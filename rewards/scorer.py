@@ -59,7 +59,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def check_columns(reward: Reward, source: Path, completions: bool = False) -> None:
-    """Check the columns of the first valid row of a JSONL file, as a sample for all rows.
+    """Check that the first valid row of a JSONL file has the required columns; other rows are not checked.
 
     completions: whether rows must have `completion` or `completions`. Raises RewardError, OSError.
     """
@@ -86,14 +86,16 @@ def batches(lines: Iterable[Line], rows: int) -> Iterator[list[Line]]:
 
 def score_rows(reward: Reward, rows: Sequence[Row], workers: int | None = None) -> list[list[Score]]:
     """The scores of each row's completions; empty for an invalid row (see `completions_of`)."""
-    texts = [completions_of(row)[0] for row in rows]
-    pairs = [(_own_meta(row, i), text) for row, own in zip(rows, texts, strict=True) for i, text in enumerate(own)]
+    completions = [completions_of(row)[0] for row in rows]
+    pairs = [
+        (_with_meta(row, i), text) for row, texts in zip(rows, completions, strict=True) for i, text in enumerate(texts)
+    ]
     scores = iter(reward.score_many([row for row, _ in pairs], [text for _, text in pairs], workers))
-    return [list(itertools.islice(scores, len(own))) for own in texts]
+    return [list(itertools.islice(scores, len(texts))) for texts in completions]
 
 
 def completions_of(row: Row) -> tuple[list[str], str]:
-    """(completions, problem) of a row."""
+    """(completions, problem) of a row; completions are empty if problem is not."""
     if "completions" not in row:
         text = row.get("completion")
         return ([text], "") if isinstance(text, str) else ([], "completion must be a text")
@@ -103,13 +105,14 @@ def completions_of(row: Row) -> tuple[list[str], str]:
     return texts, ""
 
 
-def _own_meta(row: Row, index: int) -> Row:
+def _with_meta(row: Row, index: int) -> Row:
+    """The row for completion `index`: each meta list named in PER_COMPLETION is replaced by its entry `index`."""
     meta = row.get("meta")
     if not isinstance(meta, dict):
         return row
     lists = {key: meta[key] for key in PER_COMPLETION if isinstance(meta.get(key), list)}
-    own = {key: values[index] for key, values in lists.items() if index < len(values)}
-    return {**row, "meta": {**meta, **own}} if own else row
+    entries = {key: values[index] for key, values in lists.items() if index < len(values)}
+    return {**row, "meta": {**meta, **entries}} if entries else row
 
 
 def score_file(
@@ -159,7 +162,7 @@ def score_file(
 
 @contextlib.contextmanager
 def _store(path: Path, work: str) -> Iterator[sqlite3.Connection]:
-    """The database of this work's finished rows, locked for this process; rows of other work are deleted.
+    """The database of finished rows of `work`, locked for this process. Rows of other work are deleted.
 
     Raises RewardError.
     """
@@ -179,11 +182,11 @@ Scored = list[tuple[Line, list[Score]]]
 
 
 def _scored(reward: Reward, parts: Iterable[list[Line]], workers: int | None) -> Iterator[Scored]:
-    """Batches with their scores, in order of completion, so that a slow row does not delay others."""
+    """Batches with their scores, in the order in which they finish, so that a slow row does not delay others."""
 
     def score(batch: list[Line]) -> Scored:
         scores = score_rows(reward, [line.row for line in batch], workers)
-        return [(line, own or _unscored(line)) for line, own in zip(batch, scores, strict=True)]
+        return [(line, row_scores or _unscored(line)) for line, row_scores in zip(batch, scores, strict=True)]
 
     size = reward.batches_at_once(workers)
     threads = ThreadPoolExecutor(size)
@@ -191,7 +194,7 @@ def _scored(reward: Reward, parts: Iterable[list[Line]], workers: int | None) ->
     try:
         for batch in parts:
             running.add(threads.submit(score, batch))
-            if len(running) > size:  # the next batch is read meanwhile
+            if len(running) > size:  # one batch more than threads, so that it is read while they work
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         yield from (future.result() for future in as_completed(running))

@@ -1,12 +1,12 @@
-"""Thinking formats: how thought and answer are written into one text, and parsed from it.
+"""Thinking formats: rendering of thought and answer into one text, and parsing of such texts.
 
     from rewards.thinking import thinking
     think = thinking("think")                     # a preset, or a mapping of the fields below
     text = think.render("2 and 2", "4")           # '<think>\n2 and 2\n</think>\n\n4'
     think.parse(text)                             # Parsed(thought='2 and 2', answer='4', problems=())
 
-Builders of training text, samplers, pairs, rewards and evaluation share this class, so that the format in training is
-the format in scoring. Parsing takes a few passes of `str.find`.
+Rendering of training text, sampling, pairs, rewards and evaluation share this class, so that training and scoring use
+the same format. Parsing takes a few passes of `str.find`.
 """
 
 from __future__ import annotations
@@ -158,22 +158,24 @@ class Thinking(RewardParams):
         return text[start:stop].strip()
 
     def _find(self, text: str, tag: str, start: int = 0) -> int:
+        """The index of the first or last occurrence of a tag, as `at` specifies; -1 without one."""
         if not tag:
             return -1
         return text.find(tag, start) if self.at == "first" else text.rfind(tag, start)
 
     def _opened(self, text: str) -> bool:
+        """Whether the thought has an opening tag, in the text or prefilled."""
         return self.prefilled or bool(self.open and self.open in text)
 
     def _answer_span(self, text: str, start: int) -> tuple[int, int]:
-        """From the end of the delimiter (or `start`) to the closing tag, a new thought, or the end of the text."""
+        """(start, stop) of the answer: from delimiter or `start` to the closing tag, a new thought, or the end."""
         at = self._find(text, self.delimiter, start)
         start = at + len(self.delimiter) if at >= 0 else start
         ends = [text.find(tag, start) for tag in (self.end, self.open) if tag]
         return start, min((end for end in ends if end >= 0), default=len(text))
 
     def _thought_in(self, text: str, problems: list[Problem]) -> tuple[str, str, int]:
-        """The text before the thought, the thought, and where the answer may start."""
+        """The text before the thought, the thought, and the index after it, where the answer may start."""
         if not self.close:
             return "", "", 0
         closed = self._find(text, self.close)
@@ -203,25 +205,25 @@ _FILE = Path(__file__).with_suffix(".toml")
 PRESETS = {name: Thinking(name=name, **fields) for name, fields in tomllib.loads(_FILE.read_text("utf-8")).items()}
 
 
-def thinking(given: str | Mapping[str, Any] | Thinking) -> Thinking:
+def thinking(value: str | Mapping[str, Any] | Thinking) -> Thinking:
     """A format from a preset's name, from a mapping of fields (overriding those of `preset`), or from such a mapping as
     JSON text. Raises RewardError, suggesting the nearest preset or field.
     """
-    if isinstance(given, Thinking):
-        return given
-    if isinstance(given, str) and given.lstrip().startswith("{"):
+    if isinstance(value, Thinking):
+        return value
+    if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            given = json.loads(given)
+            value = json.loads(value)
         except ValueError as problem:
-            raise RewardError(f"thinking format {given!r} is not JSON: {problem}") from None
-    values: dict[str, Any] = {"preset": str(given)}
-    if isinstance(given, Mapping):
-        values = {"preset": "none", "name": "custom", **given}
-    preset = values.pop("preset")
+            raise RewardError(f"thinking format {value!r} is not JSON: {problem}") from None
+    fields: dict[str, Any] = {"preset": str(value)}
+    if isinstance(value, Mapping):
+        fields = {"preset": "none", "name": "custom", **value}
+    preset = fields.pop("preset")
     if preset not in PRESETS:
         known = f"formats: {', '.join(PRESETS)}, or a mapping of fields"
         raise RewardError(f"unknown thinking format {preset!r}{nearest(str(preset), PRESETS)}; {known}")
-    return checked(Thinking, PRESETS[preset].model_dump() | values, "thinking format") if values else PRESETS[preset]
+    return checked(Thinking, PRESETS[preset].model_dump() | fields, "thinking format") if fields else PRESETS[preset]
 
 
 ThinkingFormat = Annotated[Thinking, BeforeValidator(thinking)]  # as a parameter: a name, mapping or object
