@@ -53,7 +53,7 @@ _LABELLED = re.compile(
 _BARE = re.compile(r"(?i)(?:the )?(?:option |choice |letter |letra |alternativa )?[(\[<{]?([A-Z])[)\]>}]?[.!。]?")
 _SEVERAL = re.compile("[A-Z](?:[,、 ]*[A-Z]){1,4}[.。]?")
 _VALUE_FIRST = re.compile(r"[-+.\d][^()]*\s\(([A-Z])\)\.?")  # a box such as "12 (C)"
-_BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<behind>[^\n]?[^\n]?)", re.MULTILINE)
+_BOLD = re.compile(r"(?P<before>^[^\S\n]*)?\*\*(?P<inside>[^*\n]{1,40})\*\*(?P<after>[^\n]?[^\n]?)", re.MULTILINE)
 _QUOTED = re.compile(r"['‘’](\(?[A-Za-z]\)?)['‘’]")
 _MARKS = str.maketrans("", "", '*_`"“”「」$')
 
@@ -153,8 +153,8 @@ def _statements(text: str, letters: str, choices: Sequence[str]) -> Iterator[tup
         if content := _line(lines, at, letters, choices):
             yield content, by
     for m in list(_BOLD.finditer(text))[: -_LAST - 1 : -1] if "**" in text else ():
-        heads_line = m["before"] is not None and m["behind"].strip(" .:")
-        if not heads_line and not _PATTERNS["speaks_of"].match(_plain(m["inside"] + m["behind"])):
+        heads_line = m["before"] is not None and m["after"].strip(" .:")
+        if not heads_line and not _PATTERNS["speaks_of"].match(_plain(m["inside"] + m["after"])):
             yield m["inside"], "bold"
 
 

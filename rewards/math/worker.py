@@ -244,7 +244,7 @@ def _without_rounding(value: Any, digits: int) -> Any:
 def _same_value(a: Any, b: Any, real: bool, digits: int) -> bool | None:
     """Whether two constants agree to four fifths of `digits`, by relative error; None if one cannot be evaluated.
 
-    real: two values that are not real give None; a real and a complex value are not equal.
+    real: None for two values that are not real; a real and a complex value are not equal.
     """
     try:
         difference = a - b
