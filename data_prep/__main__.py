@@ -3,8 +3,6 @@
 import sys
 
 try:
-    import openai  # noqa: F401  # one that other interpreters rarely have
-
     from data_prep.cli import main
 except ModuleNotFoundError as error:
     sys.exit(f"{error}: not the core environment's interpreter; run $(make -s python) -m data_prep")

@@ -3,8 +3,6 @@
 import sys
 
 try:
-    import rapidfuzz  # noqa: F401  # one that other interpreters rarely have
-
     from rewards.cli import main
 except ModuleNotFoundError as error:
     sys.exit(f"{error}: not the core environment's interpreter; run $(make -s python) -m rewards")
