@@ -402,6 +402,7 @@ def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
+@lru_cache(maxsize=256)  # several rules unwrap the same text: 400 nested brackets took a second
 def unwrap(text: str) -> tuple[str, str, str] | None:
     r"""(opening, inside, closing) if one pair of brackets encloses all of `text`, else None.
 

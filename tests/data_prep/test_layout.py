@@ -11,7 +11,7 @@ import pytest
 from data_prep.core.code_identity import imports_of
 
 REPOSITORY = Path(__file__).parents[2]
-ORDER = ("errors", "core", "text", "sources", "inference", "writers", "evaluation", "steps", "families", "__main__")
+ORDER = "errors core text sources inference writers evaluation steps families cli __main__".split()
 PACKAGES = ("rewards", "data_prep", "launchers")
 
 
