@@ -11,7 +11,10 @@ import pytest
 from data_prep.core.code_identity import imports_of
 
 REPOSITORY = Path(__file__).parents[2]
-ORDER = "errors core text sources inference writers evaluation steps families cli __main__".split()
+ORDER = (
+    *("errors", "core", "text", "sources", "inference", "writers", "evaluation", "steps", "families", "cli"),
+    "__main__",
+)
 PACKAGES = ("rewards", "data_prep", "launchers")
 
 
